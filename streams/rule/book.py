@@ -1,0 +1,319 @@
+"""Which alerts of one partition are alive, and which rows must be judged when?
+
+Never makes a reading and never writes a record: rows are judged as the stage hands them in, transitions go back to it.
+
+    touch(over, key, reading, now_ms)     for every row a flush has touched
+    due(now_ms) → recheck(…)              on every flush and tick, for rows that time alone may have changed
+    end(over, key, now_ms, reason)        when a row goes
+    expire(now_ms)                        on every tick: old resolved alerts, alerts of removed rules
+    drain() → changelog rows              when the flush is planned
+
+`now_ms` is the partition's clock and the end of the reading.  A rule over closed panes is not judged on touch: nothing
+that touches a row changes them.  Touching only makes sure that the row is looked at when its open pane closes.
+"""
+
+from collections.abc import Iterable, Sequence
+from copy import copy
+from typing import Final
+
+from streams.rule.alert import (
+    ENDED,
+    EXPIRED,
+    INACTIVE,
+    KEPT,
+    PENDING,
+    RESOLVED,
+    RULE_REMOVED,
+    AlertState,
+    Phase,
+    Signal,
+    Transition,
+    advance,
+    begin,
+    decode_names,
+    decode_state,
+    encode_names,
+    encode_state,
+    reason_of,
+    sense,
+)
+from streams.rule.model import Gauge, Pace, Rule, RuleSet, Sum, Total
+from streams.rule.reading import Key, Reading
+from streams.rule.threshold import BREACHED, Verdict, edge_after, judge, recheck_ms
+from streams.rule.watch import Watch
+
+LIVE_PER_RULE_MAX: Final = 1_000  # pending or firing, per partition; nobody reads the 1,001st, and each is a row
+RESOLVED_PER_RULE_MAX: Final = 10_000  # about 4 MB; older ones are let go before their time
+RESOLVED_KEPT_MS: Final = 30 * 24 * 60 * 60 * 1000  # then the topic is told to forget them too
+RECHECKS_PER_RULE_MAX: Final = 500  # per call of due(): a pane's end must not hold the loop
+
+_NONE: Final[tuple[Transition, ...]] = ()
+
+
+class _Lane:
+    """One rule and its alerts."""
+
+    __slots__ = ("ages", "at_edges", "bounded", "live", "overflowed", "ranges", "removed", "resolved", "rule", "watch")
+
+    def __init__(self, rule: Rule, *, removed: bool = False) -> None:
+        self.rule = rule
+        self.removed = removed
+        self.live: dict[Key, AlertState] = {}
+        self.resolved: dict[Key, AlertState] = {}  # the one resolved first stands first
+        self.watch: Watch[Key] = Watch()
+        self.overflowed = 0
+        self.at_edges = rule.pace is Pace.EDGE
+        self.ages = rule.pace is Pace.AGE
+        # fields whose total bounds the value from above, when that can clear a row without looking at its panes
+        self.bounded = rule.value.fields if isinstance(rule.value, Sum | Total) and rule.above else ()
+        self.ranges = not isinstance(rule.value, Total | Gauge)  # its value falls with time
+
+
+def _sum_of(reading: Reading, fields: Sequence[str]) -> int:
+    total = 0
+    for field in fields:
+        total += reading.total(field)
+    return total
+
+
+class AlertBook:
+    """All alerts of one partition; `origin` tells partitions apart that may both know a key."""
+
+    def __init__(self, rules: RuleSet, origin: str = "") -> None:
+        self._origin = origin
+        self._lanes = {(rule.name, rule.over): _Lane(rule) for rule in rules.rules}
+        self._over: dict[str, list[_Lane]] = {}
+        for lane in self._lanes.values():
+            self._over.setdefault(lane.rule.over, []).append(lane)
+        self._dirty: dict[tuple[str, str, Key], AlertState | None] = {}
+        self._now_ms = -1
+        self.newest_incarnation = -1  # the stage keeps it in its meta row, so that no number is ever used twice
+
+    # ---- judging ------------------------------------------------------------------------------------------------
+
+    def touch(self, over: str, key: Key, reading: Reading, now_ms: int) -> Sequence[Transition]:
+        """Judge a row that was touched by every rule over its kind; returns what others must be told."""
+        moved: list[Transition] | None = None
+        for lane in self._over.get(over, ()):
+            rule = lane.rule
+            if lane.at_edges:
+                if key not in lane.watch:
+                    lane.watch.add(key, edge_after(rule, now_ms))
+                continue
+            if key not in lane.live:
+                # The two cheap ways to know that nothing is to be told: most rows leave here.
+                if lane.ages and key in lane.watch:  # an age only grows to what is watched for already
+                    continue
+                if lane.bounded and _sum_of(reading, lane.bounded) <= rule.limit:  # a window holds at most the total
+                    continue
+            verdict = judge(rule, reading)
+            if verdict.outcome is BREACHED or key in lane.live:
+                transition = self._settle(lane, key, verdict, now_ms)
+                if transition is not None:
+                    moved = [*moved, transition] if moved else [transition]
+            if lane.ages and key not in lane.live:
+                self._again(lane, key, reading, verdict, now_ms)
+        return moved or _NONE
+
+    def due(self, now_ms: int, limit: int = RECHECKS_PER_RULE_MAX) -> list[tuple[Rule, Key]]:
+        """Take the rows to judge now, at most `limit` per rule: each goes to `recheck`, or to `end` when it is gone."""
+        return [
+            (lane.rule, key)
+            for lane in self._lanes.values()
+            if len(lane.watch) and not lane.removed
+            for key in lane.watch.due(now_ms, limit)
+        ]
+
+    def recheck(self, rule: Rule, key: Key, reading: Reading, now_ms: int) -> Transition | None:
+        """Judge a row that is due, by the rule it is due for, and note when it is due again."""
+        lane = self._lanes[rule.name, rule.over]
+        verdict = judge(rule, reading)
+        transition = self._settle(lane, key, verdict, now_ms)
+        if key not in lane.live:
+            self._again(lane, key, reading, verdict, now_ms)
+        return transition
+
+    def judge(self, rule: Rule, key: Key, verdict: Verdict, now_ms: int) -> Transition | None:
+        """Let a verdict act on an alert."""
+        return self._settle(self._lanes[rule.name, rule.over], key, verdict, now_ms)
+
+    def arm(self, over: str, key: Key, now_ms: int) -> None:
+        """Have a row judged at the next call of `due` by every rule that time can move; for rows just loaded."""
+        for lane in self._over.get(over, ()):
+            if lane.rule.pace is not Pace.TOUCH:
+                lane.watch.add(key, now_ms)
+
+    def arms(self, over: str, *, in_flight: bool = True) -> bool:
+        """Is there a rule that `arm` matters for; rows with nothing in flight have no age."""
+        paces = {lane.rule.pace for lane in self._over.get(over, ())}
+        return Pace.EDGE in paces or (in_flight and Pace.AGE in paces)
+
+    def _settle(self, lane: _Lane, key: Key, verdict: Verdict, now_ms: int) -> Transition | None:
+        now_ms = self._now(now_ms)
+        state = lane.live.get(key)
+        if state is None:
+            return self._start(lane, key, verdict, now_ms) if verdict.outcome is BREACHED else None
+        before = state.phase
+        told = advance(state, sense(lane.rule, state, verdict, now_ms), verdict, now_ms)
+        if state.phase is not before:
+            self._put(lane, key, state)
+        if key in lane.live:
+            self._watch(lane, key, state, now_ms)
+        if not told:
+            return None
+        return self._tell(lane, key, before, state, reason_of(before, state.phase, verdict))
+
+    def _start(self, lane: _Lane, key: Key, verdict: Verdict, now_ms: int) -> Transition | None:
+        """Begin a new life, unless too many live already."""
+        if len(lane.live) >= LIVE_PER_RULE_MAX:
+            lane.overflowed += 1
+            return None
+        self.newest_incarnation = max(self.newest_incarnation + 1, now_ms)
+        state = begin(lane.rule, key, verdict, self.newest_incarnation, now_ms)
+        before = RESOLVED if lane.resolved.pop(key, None) is not None else INACTIVE
+        state.phase = before
+        advance(state, sense(lane.rule, state, verdict, now_ms), verdict, now_ms)
+        self._put(lane, key, state)
+        self._watch(lane, key, state, now_ms)
+        return self._tell(lane, key, before, state, None)
+
+    def _put(self, lane: _Lane, key: Key, state: AlertState) -> None:
+        """Keep a state where its phase says, and have it written."""
+        stored: AlertState | None = state
+        if state.phase is RESOLVED:
+            lane.live.pop(key, None)
+            lane.resolved[key] = state
+        elif state.phase is INACTIVE:
+            lane.live.pop(key, None)
+            lane.resolved.pop(key, None)
+            stored = None
+        else:
+            lane.live[key] = state
+        self._dirty[lane.rule.name, lane.rule.over, key] = stored
+
+    def _again(self, lane: _Lane, key: Key, reading: Reading, verdict: Verdict, now_ms: int) -> None:
+        """Note when a row without a live alert must be judged again."""
+        again_ms = recheck_ms(lane.rule, reading, verdict, now_ms)
+        if again_ms is not None:
+            lane.watch.add(key, again_ms)
+
+    def _watch(self, lane: _Lane, key: Key, state: AlertState, now_ms: int) -> None:
+        """Note when a live alert must be judged again: when its timer ends, and whenever its window moves."""
+        rule = lane.rule
+        if state.phase is PENDING:
+            lane.watch.add(key, state.active_since_ms + rule.for_ms)
+        elif state.phase is KEPT and state.absent_since_ms is not None:
+            lane.watch.add(key, state.absent_since_ms + rule.keep_firing_for_ms)
+        if lane.ranges:
+            lane.watch.add(key, edge_after(rule, now_ms))
+
+    def _tell(self, lane: _Lane, key: Key, before: Phase, state: AlertState, reason: str | None) -> Transition:
+        # a copy: the state may move again before the record is written
+        return Transition(lane.rule, key, self._origin, before, state.phase, copy(state), reason, lane.removed)
+
+    def _now(self, now_ms: int) -> int:
+        self._now_ms = max(self._now_ms, now_ms)
+        return self._now_ms
+
+    # ---- ends ---------------------------------------------------------------------------------------------------
+
+    def end(self, over: str, key: Key, now_ms: int, reason: str) -> list[Transition]:
+        """Resolve or forget every alert of a row that goes."""
+        now_ms = self._now(now_ms)
+        moved: list[Transition] = []
+        for lane in self._over.get(over, ()):
+            lane.watch.drop(key)
+            state = lane.live.get(key)
+            if state is not None:
+                moved.append(self._move(lane, key, state, ENDED, reason, now_ms))
+        return moved
+
+    def expire(self, now_ms: int) -> list[Transition]:
+        """Let go of what was resolved long ago or is too much, and resolve the alerts of removed rules."""
+        now_ms = self._now(now_ms)
+        moved: list[Transition] = []
+        for lane in self._lanes.values():
+            if lane.removed:
+                for key, state in list(lane.live.items()):
+                    moved.append(self._move(lane, key, state, ENDED, RULE_REMOVED, now_ms))
+            while lane.resolved:
+                key, state = next(iter(lane.resolved.items()))
+                kept_ms = now_ms - (state.resolved_ms or 0)
+                if kept_ms < RESOLVED_KEPT_MS and len(lane.resolved) <= RESOLVED_PER_RULE_MAX:
+                    break
+                moved.append(self._move(lane, key, state, EXPIRED, None, now_ms))
+        return moved
+
+    def _move(
+        self, lane: _Lane, key: Key, state: AlertState, signal: Signal, reason: str | None, now_ms: int
+    ) -> Transition:
+        before = state.phase
+        advance(state, signal, None, now_ms)
+        self._put(lane, key, state)
+        return self._tell(lane, key, before, state, reason)
+
+    # ---- numbers ------------------------------------------------------------------------------------------------
+
+    def live(self) -> Iterable[tuple[Rule, Key, AlertState]]:
+        """Yield every alert that is pending or firing."""
+        for lane in self._lanes.values():
+            for key, state in lane.live.items():
+                yield lane.rule, key, state
+
+    def overflowed(self) -> dict[str, int]:
+        """Count, by rule, how often a breach found LIVE_PER_RULE_MAX alerts alive, since this book was made."""
+        return {lane.rule.name: lane.overflowed for lane in self._lanes.values() if lane.overflowed}
+
+    # ---- storage ------------------------------------------------------------------------------------------------
+
+    @property
+    def changed(self) -> bool:
+        """Is there something to store; silent moves count, or a timer that has begun would begin anew after a crash."""
+        return bool(self._dirty)
+
+    def drain(self) -> list[tuple[bytes, bytes | None]]:
+        """Return what changed since the last call as rows (names, state or None), each key once."""
+        dirty, self._dirty = self._dirty, {}
+        return [(encode_names(*names), encode_state(state)) for names, state in dirty.items()]
+
+    def load(self, names: bytes, stored: bytes) -> None:
+        """Take one stored row; live alerts are judged again at the next call of `due`."""
+        rule, over, key = decode_names(names)
+        state = decode_state(stored)
+        lane = self._lanes.get((rule, over))
+        if lane is None:
+            lane = self._lanes[rule, over] = _Lane(_removed_rule(rule, over), removed=True)
+        self.newest_incarnation = max(self.newest_incarnation, state.incarnation)
+        self._now_ms = max(self._now_ms, state.changed_ms)
+        if state.phase is RESOLVED:
+            lane.resolved[key] = state
+        else:
+            lane.live[key] = state
+            lane.watch.add(key, 0)
+
+    def loaded(self) -> None:
+        """All rows are in: put the resolved ones into the order in which they go."""
+        for lane in self._lanes.values():
+            lane.resolved = dict(sorted(lane.resolved.items(), key=lambda item: (item[1].resolved_ms or 0, item[0])))
+
+
+def _removed_rule(name: str, over: str) -> Rule:
+    """Stand in for a rule that is no longer there, so that its alerts can end."""
+    return Rule(
+        name=name,
+        group="",
+        over=over,
+        value=Total(()),
+        window_ms=0,
+        above=True,
+        limit=0,
+        unit="count",
+        min_count=0,
+        for_ms=0,
+        keep_firing_for_ms=0,
+        severity="info",
+        labels={},
+        summary="{alert}",
+        description="{alert}: the rule was removed",
+        pace=Pace.TOUCH,
+    )

@@ -1,0 +1,111 @@
+"""What can a rule look at: the readings it is given, and which fields each kind of row has, in which unit.
+
+Never holds a number itself: a stage makes readings of its rows, and tests make them of plain lists.
+"""
+
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+
+from streams.fold.measure import DIMENSIONS, HISTOGRAMS, MEASURES, PARTITION, PARTITION_MEASURES
+from streams.fold.session import Pane
+from streams.fold.streamtime import MINUTE_MS, PANE_MS
+
+Key: TypeAlias = tuple[str, ...]  # label values, in the order of the subject's columns
+Unit: TypeAlias = Literal["count", "tokens", "ratio", "us", "ms", "nano_usd"]
+
+
+class Reading(Protocol):
+    """One row at one moment, its end: the `now_ms` that the rule is judged with.
+
+    A window is the trailing panes up to that end.  A pane is closed once the end has reached the pane's own end.
+    """
+
+    def total(self, field: str) -> int:
+        """Return what a measure has added up to since the row began."""
+
+    def window(self, field: str, window_ms: int) -> int:
+        """Sum a measure over the trailing panes, the open one included."""
+
+    def window_closed(self, field: str, window_ms: int) -> int:
+        """Sum a measure over the trailing closed panes."""
+
+    def observations(self, histogram: str, window_ms: int) -> int:
+        """Count what a histogram saw in the trailing closed panes."""
+
+    def quantile(self, histogram: str, q: float, window_ms: int) -> float | None:
+        """Return a quantile over the trailing closed panes in the stored unit, or None when nothing was observed."""
+
+    def gauge(self, field: str) -> int | None:
+        """Return a present value, ages counted up to the reading's end; None when there is nothing to measure."""
+
+
+class Subject(NamedTuple):
+    """A kind of row: the labels of its key, how its panes are cut, and what may be asked of it."""
+
+    columns: tuple[str, ...]
+    step_ms: int  # the finest pane: windows are multiples of it, and it is when a closed window changes
+    activity: str  # the measure that grows with every event of the row
+    windowed: frozenset[str]
+    totals: frozenset[str]
+    gauges: frozenset[str]
+    histograms: frozenset[str]
+
+
+_SESSION_WINDOWED: Final = frozenset(Pane.__struct_fields__) - {"start_ms"} | {"tokens"}
+_SESSION_TOTALS: Final = _SESSION_WINDOWED | {
+    "late",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "unpriced",
+    "heartbeats",
+    "abandoned",
+    "unmatched",
+}
+AGES: Final = frozenset({"oldest_in_flight_ms"})  # gauges that grow by themselves, 1 ms per ms
+SESSION: Final = "session"
+
+_PARTITION_SUBJECT: Final = Subject(
+    columns=PARTITION.columns,
+    step_ms=PANE_MS,
+    activity="received",
+    windowed=frozenset(PARTITION_MEASURES),
+    totals=frozenset(PARTITION_MEASURES),
+    gauges=frozenset(),
+    histograms=frozenset(),
+)
+SUBJECTS: Final[Mapping[str, Subject]] = {
+    name: _PARTITION_SUBJECT
+    if name == PARTITION.name
+    else Subject(
+        columns=dimension.columns,
+        step_ms=PANE_MS,
+        activity="events",
+        windowed=frozenset(MEASURES),
+        totals=frozenset(MEASURES),
+        gauges=frozenset(),
+        histograms=frozenset(HISTOGRAMS),
+    )
+    for name, dimension in DIMENSIONS.items()
+} | {
+    SESSION: Subject(
+        columns=("session_id",),
+        step_ms=MINUTE_MS,
+        activity="events",
+        windowed=_SESSION_WINDOWED,
+        totals=_SESSION_TOTALS,
+        gauges=AGES | {"in_flight"},
+        histograms=frozenset(),
+    )
+}
+
+
+def unit_of(field: str) -> Unit:
+    """Name the unit a field is stored in; every histogram holds durations."""
+    if field in HISTOGRAMS:
+        return "us"
+    if field.endswith("_ms"):
+        return "ms"
+    if field == "tokens" or field.endswith("_tokens"):
+        return "tokens"
+    return "nano_usd" if field.endswith("nano_usd") else "count"

@@ -1,0 +1,70 @@
+"""When must a key be looked at again if nothing touches it?  Pure: one deadline per key, in slots of 100 ms.
+
+Never early and at most one slot late.  A key that is touched often costs one dict look-up: the deadline that stands is
+kept unless the new one is earlier, and whoever looks at the key then sets the next.
+"""
+
+from collections.abc import Hashable
+from heapq import heappop, heappush
+from typing import Final, Generic, TypeVar
+
+SLOT_MS: Final = 100  # finer than the ticks that drive it
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Watch(Generic[K]):
+    """Deadlines by key; about 160 bytes for each."""
+
+    __slots__ = ("_heads", "_slots", "_standing")
+
+    def __init__(self) -> None:
+        self._standing: dict[K, int] = {}  # slot by key
+        self._slots: dict[int, list[K]] = {}  # may hold keys that were dropped or moved: `_standing` decides
+        self._heads: list[int] = []  # heap of the slots
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._standing
+
+    def __len__(self) -> int:
+        return len(self._standing)
+
+    def add(self, key: K, due_ms: int) -> None:
+        """Look at a key once the clock has reached a moment; an earlier deadline that stands wins."""
+        slot = -(-due_ms // SLOT_MS)
+        standing = self._standing.get(key)
+        if standing is not None and standing <= slot:
+            return
+        keys = self._slots.get(slot)
+        if keys is None:
+            self._slots[slot] = [key]
+            heappush(self._heads, slot)
+        else:
+            keys.append(key)
+        self._standing[key] = slot
+
+    def drop(self, key: K) -> None:
+        """Forget the deadline of a key."""
+        self._standing.pop(key, None)
+
+    def due(self, now_ms: int, limit: int) -> list[K]:
+        """Take at most `limit` keys whose deadline has come, earliest slot first; the rest stays for the next call."""
+        taken: list[K] = []
+        last = now_ms // SLOT_MS
+        while self._heads and self._heads[0] <= last and len(taken) < limit:
+            slot = self._heads[0]
+            keys = self._slots[slot]
+            seen = 0
+            for key in keys:
+                if len(taken) >= limit:
+                    break
+                seen += 1
+                if self._standing.get(key) == slot:
+                    del self._standing[key]
+                    taken.append(key)
+            if seen < len(keys):
+                del keys[:seen]
+            else:
+                del self._slots[slot]
+                heappop(self._heads)
+        return taken
