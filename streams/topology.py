@@ -53,7 +53,7 @@ ROLLUPS: Final = Topic(
 ALERTS: Final = Topic(
     suffix="alerts",
     holds="every transition of every alert",
-    key="alert id",
+    key="fingerprint of the alert: rule, dimension and labels",
     like="rollups",
     # Compaction may not eat transitions that a consumer has a month to read.
     config={"cleanup.policy": "compact", "min.compaction.lag.ms": str(30 * DAY_MS)},

@@ -1,0 +1,17 @@
+"""What runs inside an agent's process: it takes events without ever waiting and carries them to Kafka.
+
+from streams.feed import Emitter, Session
+
+emitter = Emitter()  # AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS and so on
+session = Session(emitter, agent="planner")
+with session.request(), session.tool_call("search"):
+...
+"""
+
+from streams.feed.batch import BatchPolicy
+from streams.feed.config import EmitterConfig
+from streams.feed.emitter import Emitter, EmitterStats
+from streams.feed.identity import new_id
+from streams.feed.timers import Session, current_call
+
+__all__ = ["BatchPolicy", "Emitter", "EmitterConfig", "EmitterStats", "Session", "current_call", "new_id"]

@@ -1,0 +1,177 @@
+"""With which brokers, limits and patience does an emitter work?  One frozen value, from arguments or the environment.
+
+Never shows a password, and never sends one unencrypted unless told to.
+"""
+
+import os
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from streams.errors import ConfigError
+from streams.event.redact import REDACTOR, Redactor
+from streams.feed.batch import BatchPolicy
+from streams.topology import EVENTS
+
+SECURITY_PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+SASL_MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+Compression: TypeAlias = Literal["auto", "none", "gzip", "lz4", "zstd", "snappy"]
+COMPRESSIONS: Final = ("auto", "none", "gzip", "lz4", "zstd", "snappy")
+_PREFIX: Final = "AGENT_STREAMS_"
+
+
+@dataclass(frozen=True, slots=True)
+class EmitterConfig:
+    """Everything an emitter needs; a value out of bounds raises ConfigError with every fault.
+
+    `redactor` None sends free text as it is. `compression` auto is lz4 where its library is installed, else gzip.
+    """
+
+    bootstrap_servers: str = "localhost:9092"
+    topic_prefix: str = "agent."
+    batch: BatchPolicy = field(default_factory=BatchPolicy)
+    redactor: Redactor | None = field(default=REDACTOR, repr=False)
+    compression: Compression = "auto"
+
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str = "PLAIN"
+    sasl_username: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
+    ssl_cafile: str | None = None  # without it: the system's certificate authorities
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    allow_sasl_without_tls: bool = False
+
+    # An answer that takes longer counts as lost: a new connection is made and the same records go again.
+    send_timeout_ms: int = 30_000
+    backoff_ms: int = 100  # doubles with every failure in a row
+    backoff_max_ms: int = 5_000
+    exit_flush_ms: int = 3_000  # how long the end of the process may wait for what is queued; 0 sends nothing more
+
+    def __post_init__(self) -> None:
+        if faults := "; ".join(self._faults()):
+            raise ConfigError(faults)
+
+    @property
+    def topic(self) -> str:
+        """Name the topic that events go to."""
+        return self.topic_prefix + EVENTS.suffix
+
+    @property
+    def tls(self) -> bool:
+        """Is the connection encrypted?"""
+        return self.security_protocol.endswith("SSL")
+
+    @property
+    def sasl(self) -> bool:
+        """Is there a login?"""
+        return self.security_protocol.startswith("SASL")
+
+    def client_arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments for aiokafka's clients; they hold the password. Reads the certificate files."""
+        arguments: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers,
+            "security_protocol": self.security_protocol,
+        }
+        if self.tls:
+            context = ssl.create_default_context(cafile=self.ssl_cafile)
+            if self.ssl_certfile:
+                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
+            arguments["ssl_context"] = context
+        if self.sasl:
+            arguments |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.sasl_username,
+                "sasl_plain_password": self.sasl_password,
+            }
+        return arguments
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> "EmitterConfig":
+        """Read AGENT_STREAMS_* variables; `overrides` are fields that win. Raises ConfigError with every fault."""
+        environ = os.environ if environ is None else environ
+        given: dict[str, Any] = {}
+        faults: list[str] = []
+        for variable, name in _FIELDS.items():
+            if text := environ.get(_PREFIX + variable):
+                given[name] = text
+        password_file = environ.get(f"{_PREFIX}KAFKA_SASL_PASSWORD_FILE")
+        if password_file and "sasl_password" not in given:
+            try:
+                given["sasl_password"] = Path(password_file).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                faults.append(f"{_PREFIX}KAFKA_SASL_PASSWORD_FILE: {error}")
+        for name in _NUMBERS & given.keys():
+            faults += _number(given, name)
+        if text := given.get("allow_sasl_without_tls"):
+            given["allow_sasl_without_tls"] = text.lower() in {"1", "true", "yes"}
+        batch = {name.removeprefix("batch."): given.pop(name) for name in [*given] if name.startswith("batch.")}
+        try:
+            given["batch"] = overrides.pop("batch", None) or BatchPolicy(**batch)
+        except ConfigError as error:
+            faults.append(str(error))
+        try:
+            config = cls(**given | overrides)
+        except ConfigError as error:
+            faults.append(str(error))
+        if faults:
+            raise ConfigError("; ".join(faults))
+        return config
+
+    def _faults(self) -> Iterator[str]:
+        for address in self.bootstrap_servers.split(","):
+            host, colon, port = address.strip().rpartition(":")
+            if not (host and colon and port.isdecimal() and 0 < int(port) < 65_536):
+                yield f"bootstrap servers: {address.strip()!r} given, expected host:port, several separated by commas"
+        for what, value, known in (
+            ("security protocol", self.security_protocol, SECURITY_PROTOCOLS),
+            ("compression", self.compression, COMPRESSIONS),
+            ("SASL mechanism", self.sasl_mechanism, SASL_MECHANISMS),
+        ):
+            if value not in known:
+                yield f"{what}: {value!r} given, expected one of {', '.join(known)}"
+        if self.sasl and not (self.sasl_username and self.sasl_password):
+            yield f"the security protocol {self.security_protocol} needs a user name and a password"
+        if self.sasl and not self.tls and not self.allow_sasl_without_tls:
+            yield "SASL_PLAINTEXT would send the password unencrypted: choose SASL_SSL, or allow it explicitly"
+        if not self.sasl and (self.sasl_username or self.sasl_password):
+            yield f"a login is set, but the security protocol {self.security_protocol} has none: choose SASL_SSL"
+        for name, least in (("send_timeout_ms", 1_000), ("backoff_ms", 1), ("backoff_max_ms", 1), ("exit_flush_ms", 0)):
+            if getattr(self, name) < least:
+                yield f"{name}: {getattr(self, name)} given, expected {least} or more"
+
+
+def _number(given: dict[str, Any], name: str) -> list[str]:
+    """Turn one field's text into its integer; leave it out and name the variable when it is none."""
+    text = given.pop(name)
+    try:
+        given[name] = int(text)
+    except ValueError:
+        variable = next(variable for variable, field_name in _FIELDS.items() if field_name == name)
+        return [f"{_PREFIX}{variable}: {text!r} given, expected an integer"]
+    return []
+
+
+_FIELDS: Final = {
+    "KAFKA_BOOTSTRAP_SERVERS": "bootstrap_servers",
+    "TOPIC_PREFIX": "topic_prefix",
+    "KAFKA_SECURITY_PROTOCOL": "security_protocol",
+    "KAFKA_SASL_MECHANISM": "sasl_mechanism",
+    "KAFKA_SASL_USERNAME": "sasl_username",
+    "KAFKA_SASL_PASSWORD": "sasl_password",
+    "KAFKA_SSL_CAFILE": "ssl_cafile",
+    "KAFKA_SSL_CERTFILE": "ssl_certfile",
+    "KAFKA_SSL_KEYFILE": "ssl_keyfile",
+    "KAFKA_ALLOW_SASL_WITHOUT_TLS": "allow_sasl_without_tls",
+    "EMITTER_COMPRESSION": "compression",
+    "EMITTER_SEND_TIMEOUT_MS": "send_timeout_ms",
+    "EMITTER_EXIT_FLUSH_MS": "exit_flush_ms",
+    "EMITTER_AGE_MS": "batch.age_ms",
+    "EMITTER_RECORD_EVENTS": "batch.record_events",
+    "EMITTER_RECORD_BYTES": "batch.record_bytes",
+    "EMITTER_QUEUE_EVENTS": "batch.queue_events",
+    "EMITTER_QUEUE_BYTES": "batch.queue_bytes",
+}
+_NUMBERS: Final = frozenset(name for name in _FIELDS.values() if name.endswith(("_ms", "_events", "_bytes")))

@@ -1,0 +1,122 @@
+"""What does an exception say about the call it ended?  Its status, its class and a code that can be a label.  Pure.
+
+Judges by type, class names and HTTP status, so that it knows the errors of client libraries without importing one.
+"""
+
+import asyncio
+import re
+from typing import Any, Final
+
+from streams.event.model import CallStatus, ErrorType, ToolStatus
+
+_CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_BY_STATUS: Final[dict[int, ErrorType]] = {
+    400: "validation",
+    401: "auth_failure",
+    403: "auth_failure",
+    408: "timeout",
+    422: "validation",
+    429: "rate_limit",
+    504: "timeout",
+}
+# In this order: a ConnectTimeout is a timeout, not a network error.
+_NAMES: Final[dict[ErrorType, str]] = {
+    "timeout": "timeout|deadlineexceeded",
+    "rate_limit": "ratelimit|toomanyrequests|throttl|resourceexhausted|quotaexceeded",
+    "auth_failure": "authentication|unauthori[sz]ed|permissiondenied|forbidden|invalidapikey",
+    "validation": "validation|badrequest|jsondecode|outputparser",
+    "network": "connect(?:ion)?error|connection(?:reset|refused|aborted|closed)|gaierror|networkerror",
+    "tool_error": "^tool(?:exception|error)$",
+}
+_BY_NAME: Final = tuple((re.compile(words, re.IGNORECASE), found) for found, words in _NAMES.items())
+# A pause for a human's answer travels as an exception; nothing went wrong.
+_PAUSES: Final = frozenset({"GraphBubbleUp", "GraphInterrupt"})
+_NAMES_MAX: Final = 16
+
+
+def _names(error: BaseException) -> list[str]:
+    return [
+        kind.__name__ for kind in type(error).__mro__[:_NAMES_MAX] if kind not in (object, BaseException, Exception)
+    ]
+
+
+def _attribute(holder: object, name: str) -> Any:
+    try:
+        return getattr(holder, name, None)
+    except Exception:  # noqa: BLE001  a property may be anybody's code
+        return None
+
+
+def http_status(error: BaseException) -> int | None:
+    """Return the HTTP status an exception carries, as the common clients name it."""
+    for holder in (error, _attribute(error, "response")):
+        for name in ("status_code", "status", "http_status"):
+            status = _attribute(holder, name)
+            if isinstance(status, int) and 100 <= status <= 599:
+                return status
+    return None
+
+
+def error_type(error: BaseException, otherwise: ErrorType = "other") -> ErrorType:
+    """Classify an exception; `otherwise` when nothing tells."""
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    status = http_status(error)
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    names = _names(error)
+    for pattern, found in _BY_NAME:
+        if any(pattern.search(name) for name in names):
+            return found
+    return otherwise
+
+
+def is_pause(error: BaseException) -> bool:
+    """Did a graph stop here to wait for a human?"""
+    return not _PAUSES.isdisjoint(_names(error))
+
+
+def call_status(error: BaseException | None) -> CallStatus:
+    """Tell how a call ended that raised this, or nothing."""
+    if error is None:
+        return "success"
+    if isinstance(error, asyncio.CancelledError) or not isinstance(error, Exception) or is_pause(error):
+        return "cancelled"
+    return "timeout" if error_type(error) == "timeout" else "error"
+
+
+def tool_status(error: BaseException | None) -> ToolStatus:
+    """Tell how a tool call ended; arguments that did not fit show as an exception named ValidationError."""
+    status = call_status(error)
+    if status == "error" and error is not None and any(name.endswith("ValidationError") for name in _names(error)):
+        return "validation_error"
+    return status
+
+
+def error_code(error: BaseException) -> str:
+    """Return what to count a model's errors by: the HTTP status, else the provider's code, else the class."""
+    status = http_status(error)
+    if status is not None:
+        return str(status)
+    code = _attribute(error, "code")
+    if isinstance(code, str) and _CODE.fullmatch(code):
+        return code
+    return type(error).__name__
+
+
+def type_of_end(status: str, error: BaseException | None, otherwise: ErrorType = "other") -> ErrorType | None:
+    """Classify how a call ended, with or without an exception; None when nothing went wrong."""
+    if status in ("success", "cancelled"):
+        return None
+    if error is not None:
+        return error_type(error, otherwise)
+    return "timeout" if status == "timeout" else "validation" if status == "validation_error" else otherwise
+
+
+def message_of(error: BaseException) -> str:
+    """Return an exception's text, or its class when it has none; never raises, whatever its `__str__` does."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  somebody else's code
+        text = ""
+    return text or type(error).__name__

@@ -1,0 +1,43 @@
+"""How large are arguments and results, and are two of them the same?  Sizes and hashes leave the agent, never values.
+
+Pure; never raises, whatever the object.
+"""
+
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+_DIGEST_BYTES: Final = 16
+_sorted: Final = msgspec.json.Encoder(order="deterministic", enc_hook=lambda thing: type(thing).__name__).encode
+
+
+class Digest(NamedTuple):
+    """What identifies arguments: equal ones have equal hashes in every process."""
+
+    hash: str
+    size_bytes: int
+
+
+def _json(thing: Any) -> bytes:
+    try:
+        return _sorted(thing)
+    except Exception:  # noqa: BLE001  keys that are no keys, cycles, text that is no UTF-8: the type has to do
+        return type(thing).__name__.encode("utf-8", "replace")
+
+
+def digest(arguments: Any) -> Digest:
+    """Hash arguments by their JSON with sorted keys; what has no JSON counts by the name of its type."""
+    data = _json(arguments)
+    return Digest(blake2b(data, digest_size=_DIGEST_BYTES).hexdigest(), len(data))
+
+
+def size_bytes(result: Any) -> int:
+    """Return the bytes of a result: of text in UTF-8, of anything else as JSON; None has none."""
+    if result is None:
+        return 0
+    if isinstance(result, str):
+        return len(result) if result.isascii() else len(result.encode("utf-8", "replace"))
+    if isinstance(result, (bytes, bytearray, memoryview)):
+        return len(result)
+    return len(_json(result))

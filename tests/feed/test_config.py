@@ -1,0 +1,114 @@
+"""Settings from arguments and from the environment: every fault is named at once, and no password is ever shown."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.errors import ConfigError
+from streams.feed.batch import BatchPolicy
+from streams.feed.config import EmitterConfig
+
+LOGIN = {
+    "AGENT_STREAMS_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+    "AGENT_STREAMS_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+    "AGENT_STREAMS_KAFKA_SASL_USERNAME": "agent",
+    "AGENT_STREAMS_KAFKA_SASL_PASSWORD": "hunter2",
+}
+
+
+def test_without_settings_it_is_the_local_broker_and_the_usual_topic() -> None:
+    config = EmitterConfig.from_env({})
+
+    assert config == EmitterConfig()
+    assert (config.bootstrap_servers, config.topic) == ("localhost:9092", "agent.events")
+
+
+def test_the_environment_reaches_every_part() -> None:
+    config = EmitterConfig.from_env(
+        {
+            **LOGIN,
+            "AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS": "k1:9092,k2:9093",
+            "AGENT_STREAMS_TOPIC_PREFIX": "team.",
+            "AGENT_STREAMS_EMITTER_AGE_MS": "100",
+            "AGENT_STREAMS_EMITTER_QUEUE_EVENTS": "7",
+            "AGENT_STREAMS_EMITTER_EXIT_FLUSH_MS": "0",
+            "AGENT_STREAMS_EMITTER_COMPRESSION": "none",
+        }
+    )
+
+    assert config.topic == "team.events"
+    assert config.batch == BatchPolicy(age_ms=100, queue_events=7)
+    assert (config.exit_flush_ms, config.compression) == (0, "none")
+    arguments = config.client_arguments()
+    assert arguments.pop("ssl_context").check_hostname
+    assert arguments == {
+        "bootstrap_servers": "k1:9092,k2:9093",
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": "agent",
+        "sasl_plain_password": "hunter2",
+    }
+
+
+def test_arguments_win_over_the_environment() -> None:
+    config = EmitterConfig.from_env({"AGENT_STREAMS_TOPIC_PREFIX": "team."}, topic_prefix="mine.")
+
+    assert config.topic_prefix == "mine."
+
+
+def test_a_password_may_stand_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text(LOGIN["AGENT_STREAMS_KAFKA_SASL_PASSWORD"] + "\n")
+    environ = {name: value for name, value in LOGIN.items() if not name.endswith("PASSWORD")}
+
+    config = EmitterConfig.from_env({**environ, "AGENT_STREAMS_KAFKA_SASL_PASSWORD_FILE": str(file)})
+
+    assert config == EmitterConfig.from_env(LOGIN)
+
+
+def test_the_password_is_not_shown() -> None:
+    assert "hunter2" not in repr(EmitterConfig.from_env(LOGIN))
+
+
+def test_every_fault_is_named_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        EmitterConfig.from_env(
+            {
+                "AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS": "nowhere",
+                "AGENT_STREAMS_KAFKA_SECURITY_PROTOCOL": "TLS",
+                "AGENT_STREAMS_KAFKA_SASL_PASSWORD_FILE": "/does/not/exist",
+                "AGENT_STREAMS_EMITTER_COMPRESSION": "rar",
+                "AGENT_STREAMS_EMITTER_AGE_MS": "soon",
+                "AGENT_STREAMS_EMITTER_QUEUE_EVENTS": "0",
+            }
+        )
+    said = str(caught.value)
+
+    for part in ("'nowhere'", "'TLS'", "/does/not/exist", "'rar'", "EMITTER_AGE_MS: 'soon'", "queue_events: 0"):
+        assert part in said
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"security_protocol": "SASL_SSL"}, "needs a user name and a password"),
+        ({"sasl_username": "a", "sasl_password": "hunter2"}, "has none: choose SASL_SSL"),
+        ({"security_protocol": "SASL_PLAINTEXT", "sasl_username": "a", "sasl_password": "hunter2"}, "unencrypted"),
+        ({"send_timeout_ms": 1}, "send_timeout_ms: 1 given"),
+    ],
+)
+def test_combinations_that_would_fail_or_leak_later_are_refused(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        EmitterConfig(**fields)
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_unencrypted_login_has_to_be_allowed_in_words() -> None:
+    environ = {**LOGIN, "AGENT_STREAMS_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}
+
+    config = EmitterConfig.from_env({**environ, "AGENT_STREAMS_KAFKA_ALLOW_SASL_WITHOUT_TLS": "true"})
+
+    assert config.sasl
+    assert not config.tls
