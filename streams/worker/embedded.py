@@ -183,7 +183,13 @@ class EmbeddedKafka:
             )
             for node in nodes
         ]
-        results = [(process.communicate()[0], process.returncode) for process in running]
+        try:
+            results = [(process.communicate()[0], process.returncode) for process in running]
+        finally:  # interrupted: leave nothing behind
+            for process in running:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
         for node, (output, status) in zip(nodes, results, strict=True):
             if status:
                 text = output.decode(errors="replace").strip()

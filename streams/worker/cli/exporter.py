@@ -1,0 +1,43 @@
+"""`agent-streams exporter`: one process that shows what the workers have committed, for Prometheus.
+
+Never owns a partition: it can be started, stopped and doubled at any time.
+"""
+
+from typing import Annotated, Final
+
+import typer
+
+from streams.worker import logs
+from streams.worker.cli.options import Bootstrap, Prefix, connection, load
+from streams.worker.exporter import ExporterConfig, run
+from streams.worker.web import WebConfig
+
+EXAMPLES: Final = (
+    "agent-streams exporter",
+    "agent-streams exporter --bootstrap broker-1:9092 --host 0.0.0.0 --port 8464",
+    "curl http://127.0.0.1:8464/metrics",
+)
+
+
+def exporter(
+    bootstrap: Bootstrap = None,
+    prefix: Prefix = None,
+    host: Annotated[
+        str | None, typer.Option(help="Where to listen; 0.0.0.0 for everywhere.", show_default="127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.", show_default="8464")
+    ] = None,
+) -> None:
+    """Serve /metrics until a signal: every number exact, through crashes, scaling and rebalances of workers."""
+    settings = load(bootstrap, prefix, exporter_host=host, exporter_port=port)
+    logs.configure(settings.log_level, settings.log_format)
+    config = ExporterConfig(
+        connection=connection(settings),
+        prefix=settings.topic_prefix,
+        web=WebConfig(port=settings.exporter_port, host=settings.exporter_host),
+        redis_url=settings.redis_url.get_secret_value() if settings.redis_url else None,
+    )
+    code = run(config)
+    if code:
+        raise typer.Exit(code)

@@ -1,0 +1,54 @@
+"""`agent-streams schema`: what a topic or a kind of event holds, as JSON Schema, for clients in any language.
+
+Never asks a broker.
+"""
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from streams.errors import ConfigError
+from streams.event.model import KINDS
+from streams.stage.schemas import TOPICS, files, text
+from streams.topology import EVENTS
+from streams.worker.cli.options import out
+
+EXAMPLES: Final = (
+    "agent-streams schema",
+    "agent-streams schema tool_end",
+    "agent-streams schema alerts",
+    "agent-streams schema --to schemas",
+)
+
+
+def schema(
+    of: Annotated[
+        str,
+        typer.Argument(
+            metavar="TOPIC|KIND",
+            help=f"A topic ({', '.join(TOPICS)}) or a kind of event, such as tool_end.",
+        ),
+    ] = EVENTS.suffix,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Write every schema into this folder instead, one file each.", show_default=False),
+    ] = None,
+) -> None:
+    """Print the JSON Schema (2020-12) of what a topic holds, or of one kind of event."""
+    if of not in TOPICS and of not in KINDS:
+        near = get_close_matches(of, [*TOPICS, *KINDS])
+        known = f"did you mean {near[0]}?" if near else f"topics are {', '.join(TOPICS)}, kinds {', '.join(KINDS)}"
+        raise typer.BadParameter(f"{of!r} is neither a topic nor a kind of event: {known}")
+    if to is None:
+        typer.echo(text(TOPICS.get(of, f"event.{of}")), nl=False)
+        return
+    for name, content in files().items():
+        file = to / name
+        try:
+            to.mkdir(parents=True, exist_ok=True)
+            file.write_text(content, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"--to: {file} cannot be written: {error.strerror}") from error
+        out.print(f"wrote {file}", markup=False)

@@ -1,0 +1,69 @@
+"""`agent-streams worker`: one process that shares the work of all partitions with every other one.
+
+Never restarts itself: whoever supervises it does, by the exit code.
+"""
+
+import asyncio
+from typing import Annotated, Final
+
+import typer
+
+from streams.errors import AgentStreamsError
+from streams.settings import Settings
+from streams.worker import logs, wiring
+from streams.worker.app import App
+from streams.worker.cli.options import Bootstrap, Prefix, connection, load
+from streams.worker.health import Health
+from streams.worker.run import run
+from streams.worker.web import WebConfig
+
+EXAMPLES: Final = (
+    "agent-streams worker",
+    'agent-streams worker --bootstrap broker-1:9092,broker-2:9092 --instance "$HOSTNAME"',
+    "AGENT_STREAMS_RULES_FILE=rules.yaml agent-streams worker --health-port 8465",
+)
+
+
+def worker(
+    bootstrap: Bootstrap = None,
+    prefix: Prefix = None,
+    instance: Annotated[
+        str | None,
+        typer.Option(help="A name that no other live worker has: after a restart it gets its own partitions back."),
+    ] = None,
+    health_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Show health, readiness and the worker's own metrics there; 0: a free one."
+        ),
+    ] = None,
+) -> None:
+    """Fold events into tables, alerts and breaker states until a signal. Start more of them to share the work.
+
+    It ends with 0 after SIGTERM or Ctrl-C, with 75 or 76 to be started again, with 78 when a person must look, with 69
+    when Kafka refused it for good.
+    """
+    settings = load(bootstrap, prefix, instance_id=instance, health_port=health_port)
+    logs.configure(settings.log_level, settings.log_format)
+    config = wiring.worker_config(settings, connection(settings))
+    health: list[asyncio.Task[None]] = []
+
+    def started(app: App) -> None:
+        if settings.health_port is not None:
+            health.append(asyncio.ensure_future(_show_health(settings, app)))
+
+    code = run(config, wiring.stages(wiring.rules(settings)), started=started)
+    if code:
+        raise typer.Exit(code)
+
+
+async def _show_health(settings: Settings, app: App) -> None:
+    """Listen for as long as the worker runs; a port that cannot be had ends it."""
+    health = Health(WebConfig(port=settings.health_port or 0, host=settings.health_host), app.runner)
+    try:
+        await health.server.start()
+        await asyncio.Event().wait()
+    except AgentStreamsError as error:
+        app.runner.fail(error)
+    finally:
+        await health.server.stop()

@@ -1,0 +1,79 @@
+"""How is one row shown in full: every field, for programs as a dictionary, for people as text?  Pure.
+
+Never leaves a field out: what a row holds is what is shown.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from streams.fold.session import MODEL, REQUEST, TOOL, SessionRow
+from streams.fold.sketch import DURATION_BOUNDS_US
+from streams.rule.amount import amount_text
+from streams.rule.reading import unit_of
+from streams.rule.records import rfc3339
+from streams.worker.columns import DIMENSION_COLUMNS, as_dict
+from streams.worker.tables import Entry
+
+_FAMILIES: Final = {REQUEST: "request", MODEL: "model", TOOL: "tool"}
+_OPEN_CALL: Final = ("family", "agent", "tenant", "name", "provider", "started_ms")
+_MOMENTS: Final = frozenset({"started_ms", "last_ms", "seen_ms", "ended_ms", "created_ms", "touched_ms"})
+
+
+def session_dict(session_id: str, row: SessionRow) -> dict[str, Any]:
+    """Return a session's whole row."""
+    shown = msgspec.structs.asdict(row)
+    return {
+        "session_id": session_id,
+        **shown,
+        "tools": {tool: msgspec.structs.asdict(totals) for tool, totals in sorted(row.tools.items())},
+        "open": {call_id: _open_call(call) for call_id, call in row.open.items()},
+        "panes": [msgspec.structs.asdict(pane) for pane in row.panes],
+    }
+
+
+def entry_dict(dimension: str, columns: tuple[str, ...], entry: Entry, now_ms: int) -> dict[str, Any]:
+    """Return everything about one key of a dimension: the table's columns, sums, buckets and panes."""
+    row = entry.row
+    bounds = [*(bound / 1_000_000 for bound in DURATION_BOUNDS_US), "+Inf"]
+    return {
+        "dimension": dimension,
+        "labels": dict(zip(columns, entry.labels, strict=True)),
+        **as_dict(DIMENSION_COLUMNS[dimension], entry, now_ms),
+        "created_ms": row.created_ms,
+        "touched_ms": row.touched_ms,
+        "sums": dict(sorted(row.sums.items())),
+        "histograms": {
+            name: {
+                "sum_us": histogram.sum_us,
+                "buckets_le_seconds": dict(zip(map(str, bounds), histogram.buckets, strict=True)),
+            }
+            for name, histogram in sorted(row.histograms.items())
+        },
+        "panes": sorted(
+            ({"size_ms": pane.size_ms, "start_ms": pane.start_ms, "sums": pane.sums} for pane in entry.panes()),
+            key=lambda pane: pane["start_ms"],
+        ),
+    }
+
+
+def text_of(name: str, value: object) -> str:
+    """Write one field for people, in the unit that its name says."""
+    if name in _MOMENTS and isinstance(value, int):
+        return rfc3339(value) if value > 0 else "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "–" if value is None else str(value)
+    if name.endswith("_us"):
+        return amount_text(value, "us")
+    return amount_text(value, "ratio" if name.endswith("_ratio") else unit_of(name))
+
+
+def flat(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the plain fields of a row, as name and text."""
+    return [(name, text_of(name, value)) for name, value in row.items() if not isinstance(value, dict | list)]
+
+
+def _open_call(call: tuple[Any, ...]) -> dict[str, Any]:
+    named = dict(zip(_OPEN_CALL, call, strict=True))
+    return {**named, "family": _FAMILIES[call[0]]}

@@ -1,0 +1,67 @@
+"""Which parts does a set of settings make of a worker: its configuration, its stages and their rules?
+
+Never reads the environment and never starts anything.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from streams.errors import ConfigError
+from streams.rule.defaults import default_rules
+from streams.rule.model import RuleSet
+from streams.rule.parse import parse_rules
+from streams.settings import Settings, variable
+from streams.stage.rollups import RollupsPartition
+from streams.stage.sessions import SessionsPartition
+from streams.topology import ROLLUPS, ROLLUPS_STAGE, SESSIONS_STAGE
+from streams.worker.config import WorkerConfig
+from streams.worker.connection import KafkaConnection
+from streams.worker.pace import Pace
+from streams.worker.partition import Stages
+
+
+def worker_config(settings: Settings, kafka: KafkaConnection) -> WorkerConfig:
+    """Return what a worker is told."""
+    return WorkerConfig(
+        connection=kafka,
+        prefix=settings.topic_prefix,
+        app_id=settings.app_id,
+        instance_id=settings.instance_id,
+        session_timeout_ms=settings.session_timeout_ms,
+        heartbeat_ms=settings.heartbeat_ms,
+        rebalance_timeout_ms=settings.rebalance_timeout_ms,
+        request_timeout_ms=settings.request_timeout_ms,
+        pace=Pace(
+            idle_ms=settings.flush_idle_ms,
+            busy_ms=settings.flush_busy_ms,
+            limit_ms=settings.flush_limit_ms,
+            pending_limit=settings.flush_records,
+        ),
+    )
+
+
+def rules(settings: Settings) -> RuleSet:
+    """Return the rules of the file that is set, or the shipped ones; ConfigError names the file and every fault."""
+    path = settings.rules_file
+    return default_rules() if path is None else _read_rules(path)
+
+
+def _read_rules(path: Path) -> RuleSet:
+    try:
+        return parse_rules(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{variable('rules_file')} = {path}: cannot be read ({error})") from error
+    except ConfigError as error:
+        raise ConfigError(f"{variable('rules_file')} = {path}\n{error}") from error
+
+
+def stages(rule_set: RuleSet) -> Stages:
+    """Return both stages, each with the maker of its partitions."""
+
+    def sessions(partition: int, partition_count: int, partitions: Mapping[str, int]) -> SessionsPartition:
+        return SessionsPartition(partition, partition_count, partitions[ROLLUPS.suffix], rules=rule_set)
+
+    def rollups(partition: int, partition_count: int, partitions: Mapping[str, int]) -> RollupsPartition:  # noqa: ARG001  the protocol's
+        return RollupsPartition(partition, partition_count, rules=rule_set)
+
+    return ((SESSIONS_STAGE, sessions), (ROLLUPS_STAGE, rollups))
