@@ -18,6 +18,7 @@ RECORD_BYTES_MAX: Final = 1_048_576  # what a default broker accepts as one batc
 EVENTS_PER_RECORD_MAX: Final = 10_000  # 1 MiB of the smallest valid events is about 12,000
 MS_END: Final = 10**14  # year 5138; larger integers cannot be milliseconds
 US_END: Final = 10**17  # the same in microseconds; larger ones are nanoseconds (OpenTelemetry)
+DIGITS_MAX: Final = 19  # of a time as text; nanoseconds need no more before the year 2286
 DETAIL_CHARS_MAX: Final = 200
 # A value of the input, which may be anybody's secret: between the first quote and the last one before its place.
 _QUOTED: Final = re.compile(r"(?s)'.*'|\".*\"")
@@ -174,10 +175,11 @@ def time_ms(time: int | str) -> int | None:
     Integers below 10^14 are milliseconds, below 10^17 microseconds, else nanoseconds; text is RFC 3339 or digits.
     """
     if isinstance(time, str):
-        if time.isdecimal() and time.isascii():
-            time = int(time[:20])
-        else:
+        if not (time.isdecimal() and time.isascii()):
             return _rfc3339_ms(time)
+        if len(time) > DIGITS_MAX:
+            return None
+        time = int(time)
     if time < MS_END:
         return time
     return time // 1_000 if time < US_END else time // 1_000_000
