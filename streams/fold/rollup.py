@@ -1,0 +1,181 @@
+"""Numbers by dimension: what one flush adds (deltas), and the rows that deltas are added to.
+
+All merges are sums of integers, hence associative and commutative; nothing here drops or reorders.
+"""
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from streams.fold.sketch import DURATION_BOUNDS, DURATION_BOUNDS_US
+
+BATCH_SCHEMA: Final = 1
+
+
+class Histogram(Struct, array_like=True, gc=False):
+    """Durations of one flush: their sum, counts by explicit bucket, counts by log bin (empty when late)."""
+
+    sum_us: int = 0
+    buckets: dict[int, int] = {}
+    bins: dict[int, int] = {}
+
+
+class Delta(Struct, array_like=True, gc=False):
+    """What one flush adds to one key of one dimension in one 10 s pane (`pane_ms` −1: to lifetime numbers only).
+
+    Durations come as they are (`samples`, µs) while they are few, and counted (`histograms`) when that is shorter.
+    """
+
+    dimension: str
+    labels: tuple[str, ...]
+    pane_ms: int
+    sums: dict[str, int] = {}
+    samples: dict[str, list[int]] = {}
+    histograms: dict[str, Histogram] = {}
+
+
+class RollupBatch(Struct, omit_defaults=True):
+    """All that one flush of one source partition sends to one rollups partition.
+
+    `sequence` has no gaps per (source partition, rollups partition).  The counts are those of the source partition
+    since its beginning: how many events it received, and how many of them were late, duplicate and rejected.
+    """
+
+    source: int
+    sequence: int
+    events: int
+    watermark_ms: int
+    deltas: list[Delta]
+    late: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    schema: int = BATCH_SCHEMA
+
+
+def add_counts(into: dict[int, int], more: dict[int, int]) -> None:
+    """Add counts by key."""
+    for key, count in more.items():
+        into[key] = into.get(key, 0) + count
+
+
+def add_sums(into: dict[str, int], more: dict[str, int]) -> None:
+    """Add sums by name."""
+    for name, value in more.items():
+        into[name] = into.get(name, 0) + value
+
+
+# ---- the second stage's rows -----------------------------------------------------------------------------------
+
+
+class LifetimeHistogram(Struct, array_like=True, gc=False):
+    """Durations since ever: what the exporter shows; one count per explicit bucket, the last is +Inf."""
+
+    sum_us: int
+    buckets: list[int]
+
+
+class LifetimeRow(Struct, array_like=True, gc=False):
+    """Everything ever added to one key; `ordinal` is its place in the order of first arrival (sticky admission)."""
+
+    dimension: str
+    labels: tuple[str, ...]
+    ordinal: int
+    created_ms: int
+    touched_ms: int
+    stamp: int = -1
+    sums: dict[str, int] = {}
+    histograms: dict[str, LifetimeHistogram] = {}
+
+
+class PaneHistogram(Struct, array_like=True, gc=False):
+    """Durations of one pane as log bins."""
+
+    sum_us: int = 0
+    bins: dict[int, int] = {}
+
+
+class PaneRow(Struct, array_like=True, gc=False):
+    """What was added to one key in the half-open pane [start_ms, start_ms + size_ms)."""
+
+    size_ms: int
+    start_ms: int
+    sums: dict[str, int] = {}
+    histograms: dict[str, PaneHistogram] = {}
+
+
+_pack: Final = msgspec.msgpack.Encoder().encode
+_unpack_lifetime: Final = msgspec.msgpack.Decoder(LifetimeRow).decode
+_unpack_pane: Final = msgspec.msgpack.Decoder(PaneRow).decode
+
+
+def add_delta(row: LifetimeRow, pane: PaneRow | None, delta: Delta) -> None:
+    """Add a delta to the lifetime numbers and, unless it is late, to its pane."""
+    add_sums(row.sums, delta.sums)
+    if pane is not None:
+        add_sums(pane.sums, delta.sums)
+    for name, values in delta.samples.items():
+        _add_samples(_lifetime(row, name), None if pane is None else _binned(pane, name), values)
+    for name, more in delta.histograms.items():
+        lifetime = _lifetime(row, name)
+        lifetime.sum_us += more.sum_us
+        for bucket, count in more.buckets.items():
+            lifetime.buckets[bucket] += count
+        if pane is not None:
+            binned = _binned(pane, name)
+            binned.sum_us += more.sum_us
+            add_counts(binned.bins, more.bins)
+
+
+def _add_samples(lifetime: LifetimeHistogram, binned: PaneHistogram | None, values: list[int]) -> None:
+    total = sum(values)
+    lifetime.sum_us += total
+    buckets = lifetime.buckets
+    if binned is None:
+        for value in values:
+            buckets[DURATION_BOUNDS.place(value)[0]] += 1
+        return
+    binned.sum_us += total
+    bins = binned.bins
+    for value in values:
+        bucket, index = DURATION_BOUNDS.place(value)
+        buckets[bucket] += 1
+        bins[index] = bins.get(index, 0) + 1
+
+
+def _lifetime(row: LifetimeRow, name: str) -> LifetimeHistogram:
+    histogram = row.histograms.get(name)
+    if histogram is None:
+        histogram = row.histograms[name] = LifetimeHistogram(0, [0] * (len(DURATION_BOUNDS_US) + 1))
+    return histogram
+
+
+def _binned(pane: PaneRow, name: str) -> PaneHistogram:
+    histogram = pane.histograms.get(name)
+    if histogram is None:
+        histogram = pane.histograms[name] = PaneHistogram()
+    return histogram
+
+
+def add_pane(pane: PaneRow, finer: PaneRow) -> None:
+    """Add a finer pane to a coarser one."""
+    add_sums(pane.sums, finer.sums)
+    for name, more in finer.histograms.items():
+        binned = _binned(pane, name)
+        binned.sum_us += more.sum_us
+        add_counts(binned.bins, more.bins)
+
+
+def encode_row(row: LifetimeRow | PaneRow) -> bytes:
+    """Return a row as stored: a MessagePack array."""
+    return _pack(row)
+
+
+def decode_lifetime(stored: bytes) -> LifetimeRow:
+    """Read a stored lifetime row."""
+    return _unpack_lifetime(stored)
+
+
+def decode_pane(stored: bytes) -> PaneRow:
+    """Read a stored pane row."""
+    return _unpack_pane(stored)

@@ -1,0 +1,204 @@
+"""One session's row: what it holds, how it is stored, and what each kind of event adds to it.
+
+Never knows a partition, a topic or a rule.  Rows are changed in place: a row is loaded, folded into and encoded again,
+and whoever fails in between throws the whole partition away.
+"""
+
+import struct
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from streams.fold.dedup import MARKS_MAX
+from streams.fold.streamtime import MINUTE_MS
+
+PANES_MAX: Final = 61  # an hour of minutes, and the one that is open
+TOOLS_MAX: Final = 64  # tools with numbers of their own in a session's row; the rest share OVERFLOW
+OPEN_MAX: Final = 256  # calls in flight in one session; the oldest is abandoned beyond that
+OVERFLOW: Final = "__other__"  # folded together beyond a cap
+
+GAP_MS: Final = 30 * 60_000  # silence that ends a session
+CLOSED_KEPT_MS: Final = 60 * 60_000  # how long an ended session's marks and totals stay
+
+REQUEST: Final = 0
+MODEL: Final = 1
+TOOL: Final = 2
+
+# a session's id; (source or agent,) for events without a session; (session id, number) of a closed incarnation
+RowKey: TypeAlias = str | tuple[str] | tuple[str, str]
+
+
+# A call in flight: its family, agent, tenant, name and provider as its start gave them, and when it started (ms).
+# A plain tuple, because making a named one costs six times as much and every start makes one.
+OpenCall: TypeAlias = tuple[int, str, str | None, str | None, str | None, int]
+
+
+class Pane(Struct, array_like=True, gc=False):
+    """One minute of a session, by event time."""
+
+    start_ms: int
+    events: int = 0
+    errors: int = 0
+    requests: int = 0
+    request_errors: int = 0
+    model_calls: int = 0
+    model_errors: int = 0
+    tool_calls: int = 0
+    tool_errors: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_nano_usd: int = 0
+
+
+class ToolTotals(Struct, array_like=True, gc=False):
+    """What one session did with one tool."""
+
+    calls: int = 0
+    errors: int = 0
+    duration_us: int = 0
+
+
+class SessionRow(Struct, array_like=True, gc=False):
+    """All that is known of a session, or of a process for events that belong to none.
+
+    Counters are of this incarnation; `marks` ((source → [highest seq, bits])) outlive it.
+    """
+
+    agent: str
+    tenant: str | None
+    user_id: str | None
+    started_ms: int
+    last_ms: int
+    seen_ms: int  # the partition's clock when it was last touched: idleness counts from here
+    incarnation: int = 1
+    ended_ms: int = 0  # 0: alive
+    end_reason: str | None = None
+    stamp: int = -1  # highest source offset folded in
+    events: int = 0
+    late: int = 0
+    errors: int = 0
+    requests: int = 0
+    request_errors: int = 0
+    model_calls: int = 0
+    model_errors: int = 0
+    tool_calls: int = 0
+    tool_errors: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_nano_usd: int = 0
+    unpriced: int = 0  # usage reports without a cost
+    heartbeats: int = 0
+    abandoned: int = 0
+    unmatched: int = 0
+    request_us: int = 0
+    model_us: int = 0
+    tool_us: int = 0
+    tools: dict[str, ToolTotals] = {}
+    open: dict[str, OpenCall] = {}
+    marks: dict[str, list[int]] = {}
+    panes: list[Pane] = []
+
+
+# A stored row starts with what a load needs to see without decoding the rest.
+# codec version, ended?, calls open?, stamp, seen_ms
+_HEAD: Final = struct.Struct(">B??qq")
+ROW_CODEC: Final = 1
+HEAD_BYTES: Final = _HEAD.size
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(SessionRow)
+
+
+class Head(NamedTuple):
+    """The first bytes of a stored row."""
+
+    codec: int
+    ended: bool
+    in_flight: bool
+    stamp: int
+    seen_ms: int
+
+
+def encode(row: SessionRow) -> bytes:
+    """Return a row as stored: a fixed head, then the fields as a MessagePack array."""
+    return _HEAD.pack(ROW_CODEC, row.ended_ms != 0, bool(row.open), row.stamp, row.seen_ms) + _encoder.encode(row)
+
+
+def head(stored: bytes) -> Head:
+    """Read the head of a stored row."""
+    return Head._make(_HEAD.unpack_from(stored))
+
+
+def decode(stored: bytes) -> SessionRow:
+    """Read a stored row."""
+    return _decoder.decode(memoryview(stored)[HEAD_BYTES:])
+
+
+def pane_at(row: SessionRow, event_ms: int) -> Pane:
+    """Return the minute of a moment, opening it when needed; the oldest minute goes when there are too many."""
+    start_ms = event_ms - event_ms % MINUTE_MS
+    panes = row.panes
+    for pane in reversed(panes):
+        if pane.start_ms == start_ms:
+            return pane
+        if pane.start_ms < start_ms:
+            break
+    pane = Pane(start_ms)
+    panes.append(pane)
+    if len(panes) > 1 and panes[-2].start_ms > start_ms:
+        panes.sort(key=_start)
+    if len(panes) > PANES_MAX:
+        del panes[0]
+    return pane
+
+
+def _start(pane: Pane) -> int:
+    return pane.start_ms
+
+
+def tool_totals(row: SessionRow, tool: str) -> ToolTotals:
+    """Return the numbers of one tool in a session, or of the overflow beyond TOOLS_MAX tools."""
+    totals = row.tools.get(tool)
+    if totals is None:
+        if len(row.tools) >= TOOLS_MAX:
+            tool = OVERFLOW
+        totals = row.tools.setdefault(tool, ToolTotals())
+    return totals
+
+
+def mark_of(row: SessionRow, source: str, seq: int) -> int:
+    """Open the mark of a source seen for the first time; returns how many marks were forgotten for it (0 or 1)."""
+    row.marks[source] = [seq, 1]
+    if len(row.marks) <= MARKS_MAX:
+        return 0
+    del row.marks[next(iter(row.marks))]
+    return 1
+
+
+def successor(row: SessionRow, event_ms: int, seen_ms: int) -> SessionRow:
+    """Return the row of the next incarnation of an ended session: new counters, the same marks."""
+    return SessionRow(
+        agent=row.agent,
+        tenant=row.tenant,
+        user_id=row.user_id,
+        started_ms=event_ms,
+        last_ms=event_ms,
+        seen_ms=seen_ms,
+        incarnation=row.incarnation + 1,
+        stamp=row.stamp,
+        marks=row.marks,
+    )
+
+
+def window_sum(row: SessionRow, field: str, since_ms: int) -> int:
+    """Sum a field over the minutes that start at or after a moment."""
+    total = 0
+    for pane in reversed(row.panes):
+        if pane.start_ms < since_ms:
+            break
+        total += getattr(pane, field)
+    return total

@@ -1,0 +1,24 @@
+"""What time is it in a partition, and is an event too late?  Pure: only records and ticks move time.
+
+watermark   the highest accepted event time; decides lateness, never moved by a wall clock
+clock       the highest of watermark and ticks; decides idleness and expiry
+"""
+
+from typing import Final
+
+SKEW_MS: Final = 60_000  # further ahead of the record's own timestamp than this, and the publisher's clock is wrong
+GRACE_MS: Final = 5 * 60_000  # older than watermark − grace: late, counted in lifetime numbers and in no pane
+PANE_MS: Final = 10_000
+MINUTE_MS: Final = 60_000
+HOUR_MS: Final = 3_600_000
+LATE_PANE: Final = -1  # the pane of what is late: none
+
+
+def pane_start(event_ms: int, size_ms: int = PANE_MS) -> int:
+    """Return the start of the half-open, epoch-aligned pane [start, start + size) that holds a moment."""
+    return event_ms - event_ms % size_ms
+
+
+def micros(ms: float) -> int:
+    """Turn the milliseconds of an event into whole microseconds, rounded half up."""
+    return int(ms * 1000 + 0.5)  # exact for whole milliseconds up to 2^52 / 1000: thousands of years
