@@ -1,0 +1,117 @@
+"""Alerts and breakers of one partition, as a stage sees them: rows to judge in, rows to store and records out."""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from streams.rule.alert import KEY_EXPIRED, Transition
+from streams.rule.book import AlertBook
+from streams.rule.breaker import BreakerBook, BreakerTransition
+from streams.rule.model import RuleSet
+from streams.rule.reading import Key, Reading
+from streams.rule.records import Completeness, Message, alert_message, breaker_message
+from streams.stage.plan import Row, Send
+from streams.topology import ALERTS, BREAKERS
+
+ALERT_ROW: Final = b"a"
+BREAKER_ROW: Final = b"b"
+
+NO_RULES: Final = RuleSet()
+
+Read = Callable[[str, Key], Reading | None]  # a row as it is now; None: it is gone
+
+
+class Judging:
+    """The rule set at work on one partition."""
+
+    def __init__(self, rules: RuleSet, origin: str) -> None:
+        self._alerts = AlertBook(rules, origin)
+        self._breakers = BreakerBook(rules)
+        self._breaker_kinds = {policy.over for policy in rules.breakers}
+        self._moved: list[Transition] = []
+        self._tripped: list[BreakerTransition] = []
+
+    @property
+    def changed(self) -> bool:
+        """Is there something to write that no row of the stage tells?"""
+        return bool(self._moved or self._tripped or self._alerts.changed)
+
+    @property
+    def newest_incarnation(self) -> int:
+        """The highest incarnation ever given; a stage keeps it in its meta row."""
+        return self._alerts.newest_incarnation
+
+    @newest_incarnation.setter
+    def newest_incarnation(self, value: int) -> None:
+        self._alerts.newest_incarnation = max(self._alerts.newest_incarnation, value)
+
+    def touch(self, over: str, key: Key, reading: Reading, now_ms: int) -> None:
+        """Judge a row that changed."""
+        self._moved.extend(self._alerts.touch(over, key, reading, now_ms))
+        if over in self._breaker_kinds:
+            tripped = self._breakers.touch(over, key, reading, now_ms)
+            if tripped is not None:
+                self._tripped.append(tripped)
+
+    def step(self, now_ms: int, read: Read) -> None:
+        """Judge the rows that time alone may have changed."""
+        for rule, key in self._alerts.due(now_ms):
+            reading = read(rule.over, key)
+            if reading is None:
+                self.end(rule.over, key, now_ms, KEY_EXPIRED)
+                continue
+            moved = self._alerts.recheck(rule, key, reading, now_ms)
+            if moved is not None:
+                self._moved.append(moved)
+        for over, key in self._breakers.due(now_ms):
+            reading = read(over, key)
+            if reading is None:
+                self.end(over, key, now_ms, KEY_EXPIRED)
+                continue
+            tripped = self._breakers.touch(over, key, reading, now_ms)
+            if tripped is not None:
+                self._tripped.append(tripped)
+        self._moved.extend(self._alerts.expire(now_ms))
+        self._tripped.extend(self._breakers.expire(now_ms))
+
+    def end(self, over: str, key: Key, now_ms: int, reason: str) -> None:
+        """Resolve the alerts of a row that goes, and forget its breaker."""
+        self._moved.extend(self._alerts.end(over, key, now_ms, reason))
+        tripped = self._breakers.end(over, key, now_ms)
+        if tripped is not None:
+            self._tripped.append(tripped)
+
+    def arm(self, over: str, key: Key, now_ms: int, *, in_flight: bool = True) -> None:
+        """Have a row that was just loaded judged at the next step, if time alone can move it."""
+        if self._alerts.arms(over, in_flight=in_flight):
+            self._alerts.arm(over, key, now_ms)
+
+    def load(self, key: bytes, value: bytes) -> bool:
+        """Take a stored row if it is one of these; returns whether it was."""
+        if key[:1] == ALERT_ROW:
+            self._alerts.load(key[1:], value)
+        elif key[:1] == BREAKER_ROW:
+            self._breakers.load(key[1:], value)
+        else:
+            return False
+        return True
+
+    def loaded(self) -> None:
+        """All rows are in."""
+        self._alerts.loaded()
+
+    def rows(self) -> list[Row]:
+        """Return the rows that changed since the last call."""
+        rows: list[Row] = [(ALERT_ROW + names, state) for names, state in self._alerts.drain()]
+        rows.extend((BREAKER_ROW + names, state) for names, state in self._breakers.drain())
+        return rows
+
+    def sends(self, completeness: Completeness) -> list[Send]:
+        """Return the records of every transition since the last call, in order."""
+        moved, self._moved = self._moved, []
+        tripped, self._tripped = self._tripped, []
+        sends = _sends(ALERTS.suffix, (alert_message(one, completeness) for one in moved))
+        return sends + _sends(BREAKERS.suffix, (breaker_message(one) for one in tripped))
+
+
+def _sends(topic: str, messages: Iterable[Message]) -> list[Send]:
+    return [Send(topic, None, message.key, message.value, message.headers) for message in messages]

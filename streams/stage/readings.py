@@ -1,0 +1,105 @@
+"""What rules see of a row: readings of session rows and of rollup keys at one moment of the partition's clock."""
+
+from streams.fold.panes import Panes
+from streams.fold.rollup import LifetimeRow
+from streams.fold.session import Pane, SessionRow
+from streams.fold.sketch import quantile
+from streams.fold.streamtime import MINUTE_MS
+
+
+class SessionReading:
+    """A session's row at a moment; its panes are minutes."""
+
+    __slots__ = ("_now_ms", "_row")
+
+    def __init__(self, row: SessionRow, now_ms: int) -> None:
+        self._row = row
+        self._now_ms = now_ms
+
+    def total(self, field: str) -> int:
+        """Return a counter of the row."""
+        row = self._row
+        total: int = row.input_tokens + row.output_tokens if field == "tokens" else getattr(row, field)
+        return total
+
+    def window(self, field: str, window_ms: int) -> int:
+        """Sum a field over the trailing minutes, the open one included."""
+        minute_ms = self._now_ms - self._now_ms % MINUTE_MS
+        return self._sum(field, minute_ms + MINUTE_MS - window_ms, minute_ms + MINUTE_MS)
+
+    def window_closed(self, field: str, window_ms: int) -> int:
+        """Sum a field over the trailing minutes that have ended."""
+        minute_ms = self._now_ms - self._now_ms % MINUTE_MS
+        return self._sum(field, minute_ms - window_ms, minute_ms)
+
+    def _sum(self, field: str, since_ms: int, until_ms: int) -> int:
+        total = 0
+        for pane in self._row.panes:
+            if since_ms <= pane.start_ms < until_ms:
+                total += _field(pane, field)
+        return total
+
+    def observations(self, histogram: str, window_ms: int) -> int:  # noqa: ARG002  sessions keep no histograms
+        """Return 0: sessions keep no histograms, and rules over them cannot ask for one."""
+        return 0
+
+    def quantile(self, histogram: str, q: float, window_ms: int) -> float | None:  # noqa: ARG002  as above
+        """Return None, for the same reason."""
+        return None
+
+    def gauge(self, field: str) -> int | None:
+        """Return how many calls are in flight, or for how long the oldest has been."""
+        calls = self._row.open
+        if field == "in_flight":
+            return len(calls)
+        if not calls:
+            return None
+        oldest_ms = min(call[5] for call in calls.values())
+        return max(self._now_ms - oldest_ms, 0)
+
+
+def _field(pane: Pane, field: str) -> int:
+    value: int = pane.input_tokens + pane.output_tokens if field == "tokens" else getattr(pane, field)
+    return value
+
+
+class KeyReading:
+    """A rollup key's rows at a moment; its panes are 10 s."""
+
+    __slots__ = ("_bins", "_now_ms", "_panes", "_row")
+
+    def __init__(self, row: LifetimeRow, panes: Panes, now_ms: int) -> None:
+        self._row = row
+        self._bins: dict[tuple[str, int], dict[int, int]] = {}  # merged once per reading
+        self._panes = panes
+        self._now_ms = now_ms
+
+    def total(self, field: str) -> int:
+        """Return a measure since the key's first event."""
+        return self._row.sums.get(field, 0)
+
+    def window(self, field: str, window_ms: int) -> int:
+        """Sum a measure over the trailing panes, the open one included."""
+        return self._panes.window(field, window_ms, self._now_ms)
+
+    def window_closed(self, field: str, window_ms: int) -> int:
+        """Sum a measure over the trailing panes that have ended."""
+        return self._panes.window_closed(field, window_ms, self._now_ms)
+
+    def observations(self, histogram: str, window_ms: int) -> int:
+        """Count what a histogram saw in the trailing panes that have ended."""
+        return sum(self._merged(histogram, window_ms).values())
+
+    def quantile(self, histogram: str, q: float, window_ms: int) -> float | None:
+        """Return a quantile over the trailing panes that have ended, in µs."""
+        return quantile(self._merged(histogram, window_ms), q)
+
+    def _merged(self, histogram: str, window_ms: int) -> dict[int, int]:
+        bins = self._bins.get((histogram, window_ms))
+        if bins is None:
+            bins = self._bins[histogram, window_ms] = self._panes.bins(histogram, window_ms, self._now_ms)
+        return bins
+
+    def gauge(self, field: str) -> int | None:  # noqa: ARG002  rollup keys have no gauges yet
+        """Return None: rollup keys have no gauges."""
+        return None

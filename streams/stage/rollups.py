@@ -1,0 +1,375 @@
+"""The second stage: one partition of rollup deltas into rows by dimension, their panes, alerts and breakers.
+
+Decides which keys get a row of their own, when panes grow coarser, and that no delta is missing or counted twice.
+It never drops a delta: whether an event is late or a duplicate was settled in the first stage.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import heappop, heappush
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from streams.errors import InvariantBroken, SequenceGap, StateRefused
+from streams.fold.measure import DIMENSIONS
+from streams.fold.panes import PaneKey, Panes, due_ms, home
+from streams.fold.rollup import (
+    BATCH_SCHEMA,
+    Delta,
+    LifetimeRow,
+    PaneRow,
+    RollupBatch,
+    add_delta,
+    decode_lifetime,
+    decode_pane,
+    encode_row,
+)
+from streams.fold.session import OVERFLOW
+from streams.rule.model import RuleSet
+from streams.rule.reading import Key, Reading
+from streams.rule.records import Completeness
+from streams.stage.judging import NO_RULES, Judging
+from streams.stage.keys import dimension_key
+from streams.stage.plan import Plan, Row, SourceRecord
+from streams.stage.readings import KeyReading
+from streams.topology import ROLLUPS_STAGE
+
+META_CODEC: Final = 1
+META_KEY: Final = b"m"
+LIFETIME: Final = b"l"
+PANE: Final = b"p"
+COARSEN_PER_STEP: Final = 2_000  # panes moved per tick or plan, so that a wave of them never holds the loop
+
+
+class Upstream(Struct, array_like=True):
+    """What is known of one partition of the first stage."""
+
+    sequence: int = 0
+    events: int = 0
+    watermark_ms: int = -1
+    late: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+
+
+class Meta(Struct, array_like=True):
+    """What a partition remembers beside its rows."""
+
+    next_offset: int
+    clock_ms: int
+    upstreams: dict[int, Upstream]
+    incarnation: int = -1  # the newest of any alert
+    codec: int = META_CODEC
+
+
+_decode_batch: Final = msgspec.json.Decoder(RollupBatch).decode
+_encode_meta: Final = msgspec.msgpack.Encoder().encode
+_decode_meta: Final = msgspec.msgpack.Decoder(Meta).decode
+
+
+def lifetime_key(key: str) -> bytes:
+    """Write the changelog key of a lifetime row."""
+    return LIFETIME + key.encode()
+
+
+def pane_key(pane: PaneKey, key: str) -> bytes:
+    """Write the changelog key of a pane row: size and start in ms, then the key it belongs to."""
+    return b"p%d:%d:" % pane + key.encode()
+
+
+class Keyed:
+    """One key: its lifetime row and its panes."""
+
+    __slots__ = ("key", "panes", "row")
+
+    def __init__(self, key: str, row: LifetimeRow) -> None:
+        self.key = key
+        self.row = row
+        self.panes = Panes()
+
+
+class RollupsPartition:
+    """All state of one source partition of the second stage."""
+
+    def __init__(self, partition: int, partitions: int, rules: RuleSet | None = None) -> None:
+        self._partition = partition
+        self._partitions = partitions
+        self._next = 0
+        self._started = False
+        self._clock = -1
+        self._upstreams: dict[int, Upstream] = {}
+        self._keyed: dict[str, Keyed] = {}
+        self._named: dict[str, int] = {}  # rows per dimension that have a name of their own
+        self._targets: dict[tuple[str, tuple[str, ...]], Keyed] = {}
+        self._due: list[tuple[int, PaneKey]] = []
+        self._holders: dict[PaneKey, dict[str, None]] = {}  # which keys have this pane, in order
+        self._dirty_rows: dict[str, Keyed] = {}
+        self._dirty_panes: dict[tuple[PaneKey, str], None] = {}
+        self._fed = 0
+        self._judging = Judging(rules or NO_RULES, f"{ROLLUPS_STAGE.name}-{partition}")
+        self._loading: dict[bytes, bytes] = {}
+
+    # ---- state --------------------------------------------------------------------------------------------------
+
+    @property
+    def next_offset(self) -> int | None:
+        """The first source offset not folded in; None without state."""
+        return self._next if self._started else None
+
+    @property
+    def pending(self) -> int:
+        """Records folded since the last plan."""
+        return self._fed
+
+    @property
+    def clock_ms(self) -> int:
+        """The highest of upstream watermarks and ticks; −1 before the first."""
+        return self._clock
+
+    def keyed(self) -> Iterator[Keyed]:
+        """Yield every key with its rows."""
+        yield from self._keyed.values()
+
+    def load(self, rows: Iterable[Row]) -> None:
+        """Take changelog rows in log order."""
+        loading = self._loading
+        for key, value in rows:
+            if value is None:
+                loading.pop(key, None)
+            else:
+                loading[key] = value
+
+    def loaded(self) -> None:
+        """Build the state from the rows that are left."""
+        loading, self._loading = self._loading, {}
+        meta = loading.pop(META_KEY, None)
+        if meta is not None:
+            self._take_meta(meta)
+        panes: list[tuple[bytes, bytes]] = []
+        for key, value in loading.items():
+            try:
+                if key[:1] == LIFETIME:
+                    self._take_row(key[1:].decode(), decode_lifetime(value))
+                elif key[:1] == PANE:
+                    panes.append((key, value))
+                elif not self._judging.load(key, value):
+                    raise ValueError("no row has such a key")
+            except (msgspec.MsgspecError, ValueError) as error:
+                raise _unreadable(self._partition, key, error) from error
+        for key, value in panes:
+            try:
+                self._take_pane(key.split(b":", 2)[2].decode(), decode_pane(value))
+            except (msgspec.MsgspecError, ValueError, LookupError) as error:
+                raise _unreadable(self._partition, key, error) from error
+        self._judging.loaded()
+        for keyed in self._keyed.values():
+            if keyed.row.ordinal >= 0:
+                self._targets[keyed.row.dimension, keyed.row.labels] = keyed
+            self._judging.arm(keyed.row.dimension, keyed.row.labels, self._clock)
+
+    def _take_meta(self, stored: bytes) -> None:
+        try:
+            meta = _decode_meta(stored)
+        except msgspec.DecodeError as error:
+            raise _newer(self._partition, f"its meta row cannot be read ({error})") from error
+        if meta.codec != META_CODEC:
+            raise _newer(self._partition, f"its meta row has version {meta.codec}, this program reads {META_CODEC}")
+        self._next, self._started = meta.next_offset, True
+        self._clock, self._upstreams = meta.clock_ms, meta.upstreams
+        self._judging.newest_incarnation = meta.incarnation
+
+    def _take_row(self, key: str, row: LifetimeRow) -> None:
+        self._keyed[key] = Keyed(key, row)
+        if row.ordinal >= 0:
+            self._named[row.dimension] = max(self._named.get(row.dimension, 0), row.ordinal + 1)
+
+    def _take_pane(self, key: str, pane: PaneRow) -> None:
+        self._keyed[key].panes.rows[pane.size_ms, pane.start_ms] = pane
+        self._hold((pane.size_ms, pane.start_ms), key)
+
+    # ---- records ------------------------------------------------------------------------------------------------
+
+    def feed(self, records: Sequence[SourceRecord]) -> None:
+        """Add the deltas of records in offset order."""
+        for record in records:
+            if record.offset < self._next:
+                continue
+            batch = self._decode(record)
+            if self._expected(batch, record):
+                self._add(batch, record.offset)
+            self._next = record.offset + 1
+            self._started = True
+            self._fed += 1
+
+    def _decode(self, record: SourceRecord) -> RollupBatch:
+        try:
+            batch = _decode_batch(record.value or b"")
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise InvariantBroken(
+                f"rollups partition {self._partition}, offset {record.offset}: not a rollup batch ({error}). "
+                "Only the first stage may write to this topic: check its ACL."
+            ) from error
+        if batch.schema != BATCH_SCHEMA:
+            raise _newer(self._partition, f"a batch has schema {batch.schema}, this program reads {BATCH_SCHEMA}")
+        return batch
+
+    def _expected(self, batch: RollupBatch, record: SourceRecord) -> bool:
+        """Hold a batch against the sequence of its upstream: a repeat is skipped, a gap ends the process."""
+        upstream = self._upstreams.get(batch.source)
+        if upstream is None:
+            upstream = self._upstreams[batch.source] = Upstream()
+        if batch.sequence <= upstream.sequence:
+            return False
+        if batch.sequence != upstream.sequence + 1:
+            raise SequenceGap(
+                f"rollups partition {self._partition}, offset {record.offset}: source partition {batch.source} sent "
+                f"sequence {batch.sequence} after {upstream.sequence}; what lies between is lost. Was the rollups "
+                "topic truncated or its retention too short? Restore it, or start over under another topic prefix."
+            )
+        upstream.sequence, upstream.events = batch.sequence, batch.events
+        upstream.late, upstream.duplicate, upstream.rejected = batch.late, batch.duplicate, batch.rejected
+        upstream.watermark_ms = max(upstream.watermark_ms, batch.watermark_ms)
+        self._clock = max(self._clock, batch.watermark_ms)
+        return True
+
+    def _add(self, batch: RollupBatch, offset: int) -> None:
+        clock_ms = self._clock
+        for delta in batch.deltas:
+            keyed = self._targets.get((delta.dimension, delta.labels)) or self._admit(delta)
+            if offset <= keyed.row.stamp:
+                continue  # a torn transaction left this row, but not the meta row
+            pane = None
+            if delta.pane_ms >= 0:
+                at = home(delta.pane_ms, clock_ms)
+                if at is not None:
+                    pane = keyed.panes.rows.get(at)
+                    if pane is None:
+                        self._hold(at, keyed.key)
+                    pane = keyed.panes.at(at)
+                    self._dirty_panes[at, keyed.key] = None
+            add_delta(keyed.row, pane, delta)
+            keyed.row.touched_ms = clock_ms
+            self._dirty_rows[keyed.key] = keyed
+
+    def _admit(self, delta: Delta) -> Keyed:
+        """Give a key its row: one of its own while its dimension has room here, else the overflow row."""
+        key = dimension_key(delta.dimension, delta.labels)
+        keyed = self._keyed.get(key)
+        if keyed is None:
+            dimension = DIMENSIONS.get(delta.dimension)
+            if dimension is None:
+                raise _newer(self._partition, f"a batch has the dimension {delta.dimension}, which is unknown here")
+            ordinal = self._named.get(delta.dimension, 0)
+            if ordinal < -(-dimension.rows_max // self._partitions):
+                self._named[delta.dimension] = ordinal + 1
+                keyed = self._open(key, delta.dimension, delta.labels, ordinal)
+            else:
+                labels = (OVERFLOW,) * len(dimension.columns)
+                key = dimension_key(delta.dimension, labels)
+                # Not remembered by its own name, of which there may be millions.
+                return self._keyed.get(key) or self._open(key, delta.dimension, labels, -1)
+        self._targets[delta.dimension, delta.labels] = keyed
+        return keyed
+
+    def _open(self, key: str, dimension: str, labels: tuple[str, ...], ordinal: int) -> Keyed:
+        row = LifetimeRow(dimension, labels, ordinal, self._clock, self._clock)
+        keyed = self._keyed[key] = Keyed(key, row)
+        return keyed
+
+    # ---- time ---------------------------------------------------------------------------------------------------
+
+    def tick(self, now_ms: int) -> None:
+        """Let the clock move; panes grow coarser."""
+        if now_ms <= self._clock:
+            return
+        self._clock = now_ms
+        self._coarsen()
+        self._judging.step(now_ms, self._read)
+
+    def _hold(self, at: PaneKey, key: str) -> None:
+        holders = self._holders.get(at)
+        if holders is None:
+            self._holders[at] = {key: None}
+            heappush(self._due, (due_ms(at), at))
+        else:
+            holders[key] = None
+
+    def _coarsen(self) -> None:
+        """Move panes that are old enough into coarser ones, some at a time."""
+        room = COARSEN_PER_STEP
+        while room > 0 and self._due and self._due[0][0] < self._clock:
+            at = self._due[0][1]
+            holders = self._holders[at]
+            for key in list(holders)[:room]:
+                del holders[key]
+                self._coarsen_one(at, key)
+                room -= 1
+            if not holders:
+                del self._holders[at]
+                heappop(self._due)
+
+    def _coarsen_one(self, at: PaneKey, key: str) -> None:
+        into = self._keyed[key].panes.coarsen(at)
+        self._dirty_panes[at, key] = None
+        if into is not None:
+            self._dirty_panes[into, key] = None
+            self._hold(into, key)
+
+    # ---- rules --------------------------------------------------------------------------------------------------
+
+    def _read(self, over: str, key: Key) -> Reading | None:
+        keyed = self._keyed.get(dimension_key(over, key))
+        return None if keyed is None else KeyReading(keyed.row, keyed.panes, self._clock)
+
+    def _judge(self) -> None:
+        judging, clock = self._judging, self._clock
+        for keyed in self._dirty_rows.values():
+            row = keyed.row
+            judging.touch(row.dimension, row.labels, KeyReading(row, keyed.panes, clock), clock)
+        judging.step(clock, self._read)
+
+    def _completeness(self) -> Completeness:
+        upstreams = self._upstreams.values()
+        return Completeness(
+            sum(upstream.late for upstream in upstreams),
+            sum(upstream.duplicate for upstream in upstreams),
+            sum(upstream.rejected for upstream in upstreams),
+        )
+
+    # ---- flush --------------------------------------------------------------------------------------------------
+
+    def plan(self) -> Plan | None:
+        """Encode everything that changed since the last plan."""
+        self._coarsen()
+        self._judge()
+        if not (self._fed or self._dirty_panes or self._judging.changed):
+            return None
+        stamp = self._next - 1
+        rows: list[Row] = []
+        for key, keyed in self._dirty_rows.items():
+            keyed.row.stamp = stamp
+            rows.append((lifetime_key(key), encode_row(keyed.row)))
+        for at, key in self._dirty_panes:
+            pane = self._keyed[key].panes.rows.get(at)
+            rows.append((pane_key(at, key), None if pane is None else encode_row(pane)))
+        sends = self._judging.sends(self._completeness()) if self._judging.changed else []
+        rows.extend(self._judging.rows())
+        meta = Meta(self._next, self._clock, self._upstreams, self._judging.newest_incarnation)
+        rows.append((META_KEY, _encode_meta(meta)))
+        self._dirty_rows, self._dirty_panes, self._fed = {}, {}, 0
+        return Plan(rows, sends, self._next)
+
+
+def _unreadable(partition: int, key: bytes, error: Exception) -> StateRefused:
+    return StateRefused(
+        f"rollups partition {partition}: the row {key!r} of its changelog cannot be read ({error!r}). A newer release "
+        "or somebody else wrote it: run that release, restore the topic, or start over under another topic prefix."
+    )
+
+
+def _newer(partition: int, what: str) -> StateRefused:
+    return StateRefused(
+        f"rollups partition {partition}: {what}. The state was written by a newer release: run that release, "
+        "or start over under another topic prefix."
+    )

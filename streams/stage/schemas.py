@@ -1,0 +1,163 @@
+"""Which JSON Schema does each record follow that others write or read?  Made of the types that decode and encode it.
+
+Never describes changelog rows: they are between the workers, and may change with any release.
+One schema per kind of event and per topic, each complete in itself; `events` is the union of all kinds.
+"""
+
+from collections.abc import Mapping
+from inspect import cleandoc
+from typing import Any, Final
+
+import msgspec
+
+from streams.event.codec import Reason
+from streams.event.model import KINDS, SCHEMA_VERSION, Envelope
+from streams.fold.rollup import BATCH_SCHEMA, Delta, RollupBatch
+from streams.fold.streamtime import LATE_PANE
+from streams.rule.alert import FOR_RAISED, KEY_EXPIRED, NO_LONGER_ENOUGH, RECOVERED, RULE_REMOVED, SESSION_ENDED
+from streams.rule.breaker import Signal, State
+from streams.rule.records import SCHEMA as RECORD_SCHEMA
+from streams.rule.records import AlertRecord, BreakerRecord, Completeness
+from streams.stage import examples
+from streams.stage.deadletter import EXCERPT_CHARS_MAX, DeadLetter
+from streams.stage.deadletter import SCHEMA as LETTER_SCHEMA
+from streams.topology import ALERTS, BREAKERS, DEAD_LETTER, EVENTS, ROLLUPS
+
+Schema = dict[str, Any]
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+URN: Final = "urn:agent-streams:schema"
+
+_EVENTS_SAY: Final = """One CallbackEvent of any kind.
+
+A record holds one, a JSON array of them, or one per line; its key is the session_id, else the source, else the agent.
+"""
+_RECORDS: Final[Mapping[str, tuple[type[msgspec.Struct], int, msgspec.Struct]]] = {
+    "rollups": (RollupBatch, BATCH_SCHEMA, examples.ROLLUPS),
+    "dead-letter": (DeadLetter, LETTER_SCHEMA, examples.LETTER),
+    "alert": (AlertRecord, RECORD_SCHEMA, examples.ALERT),
+    "breaker": (BreakerRecord, RECORD_SCHEMA, examples.BREAKER),
+}
+TOPICS: Final = {
+    EVENTS.suffix: "events",
+    ROLLUPS.suffix: "rollups",
+    ALERTS.suffix: "alert",
+    BREAKERS.suffix: "breaker",
+    DEAD_LETTER.suffix: "dead-letter",
+}
+
+_NATURAL: Final = {"minimum": 0}
+_POSITIVE: Final = {"minimum": 1}
+_SHARE: Final = {"minimum": 0, "maximum": 1}
+_NAMED: Final = {"minLength": 1}
+_DIGEST: Final = {"pattern": "^[0-9a-f]{32}$"}
+_UNKNOWN: Final = {"minimum": -1}  # −1 stands for a time that there is not
+_ALERT_REASONS: Final = (RECOVERED, NO_LONGER_ENOUGH, FOR_RAISED, SESSION_ENDED, KEY_EXPIRED, RULE_REMOVED)
+
+# Events carry their bounds in their types, because the decoder checks them.  These records are written by the stages
+# alone, and checking them again would only cost time: what is always true of them is said here, and tested.
+_BOUNDS: Final[Mapping[type[msgspec.Struct], Mapping[str, Schema]]] = {
+    RollupBatch: {
+        "source": _NATURAL, "sequence": _POSITIVE, "events": _NATURAL, "watermark_ms": _UNKNOWN, "late": _NATURAL,
+        "duplicate": _NATURAL, "rejected": _NATURAL, "schema": {"const": BATCH_SCHEMA},
+    },
+    Delta: {"dimension": _NAMED, "pane_ms": {"minimum": LATE_PANE}},
+    DeadLetter: {
+        "reason": {"enum": [reason.value for reason in Reason]}, "topic": {"const": EVENTS.suffix},
+        "partition": _NATURAL, "offset": _NATURAL, "position": _NATURAL, "timestamp_ms": _UNKNOWN,
+        "value_bytes": _NATURAL, "value_sha256": {"pattern": "^[0-9a-f]{64}$"},
+        "excerpt": {"maxLength": EXCERPT_CHARS_MAX}, "schema": {"const": LETTER_SCHEMA},
+    },
+    AlertRecord: {
+        "schema": {"const": RECORD_SCHEMA}, "id": _DIGEST, "fingerprint": _DIGEST, "alert": _NAMED, "count": _NATURAL,
+        "time_ms": _NATURAL, "active_since_ms": _NATURAL, "transition": _POSITIVE,
+        "reason": {"enum": [*_ALERT_REASONS, None]},
+    },
+    Completeness: {"late": _NATURAL, "duplicate": _NATURAL, "rejected": _NATURAL},
+    BreakerRecord: {
+        "schema": {"const": RECORD_SCHEMA}, "id": _DIGEST, "breaker": _NAMED,
+        "code": {"enum": [state.value for state in State]}, "reason": {"enum": [move.name.lower() for move in Signal]},
+        "since_ms": _NATURAL, "failure_rate": _SHARE, "failure_rate_limit": _SHARE, "calls": _NATURAL,
+        "failures": _NATURAL, "window_ms": _NATURAL, "half_open_calls": _NATURAL, "transition": _POSITIVE,
+    },
+}  # fmt: skip
+
+EVENT_NAMES: Final = tuple(f"event.{kind}" for kind in KINDS)
+RECORD_NAMES: Final = tuple(_RECORDS)
+NAMES: Final = (*EVENT_NAMES, *RECORD_NAMES)
+
+
+def schema(name: str) -> Schema:
+    """Return one schema: of `event.<kind>`, of a record, or of `events`, any kind; KeyError when there is none."""
+    if name == EVENTS.suffix:
+        return _any_event()
+    if name in _RECORDS:
+        record, version, example = _RECORDS[name]
+        return _whole(name, version, record, (examples.record(example),))
+    kind = name.removeprefix("event.")
+    return _whole(f"event.{kind}", SCHEMA_VERSION, KINDS[kind], _event_examples(kind))
+
+
+def file_name(name: str) -> str:
+    """Name the file that holds a schema: with its version, because a new one does not replace what people hold."""
+    return f"{name}.v{_RECORDS[name][1] if name in _RECORDS else SCHEMA_VERSION}.json"
+
+
+def text(name: str) -> str:
+    """Return a schema as it is written."""
+    return msgspec.json.format(msgspec.json.encode(schema(name)), indent=2).decode() + "\n"
+
+
+def files() -> dict[str, str]:
+    """Return all that belongs into the folder of schemas: file name and text."""
+    return {file_name(name): text(name) for name in NAMES}
+
+
+def _whole(name: str, version: int, record: type[msgspec.Struct], shown: tuple[Schema, ...]) -> Schema:
+    parts = _parts((record,))
+    root = parts.pop(record.__name__)
+    return {**_head(name, version), **root, **({"$defs": parts} if parts else {}), "examples": list(shown)}
+
+
+def _any_event() -> Schema:
+    parts = _parts(tuple(KINDS.values()))
+    union = {
+        "title": "CallbackEvent",
+        "description": cleandoc(_EVENTS_SAY),
+        "oneOf": [{"$ref": f"#/$defs/{cls.__name__}"} for cls in KINDS.values()],
+    }
+    return {**_head(EVENTS.suffix, SCHEMA_VERSION), **union, "$defs": parts}
+
+
+def _head(name: str, version: int) -> Schema:
+    return {"$schema": DIALECT, "$id": f"{URN}:{name}:v{version}"}
+
+
+def _parts(records: tuple[type[msgspec.Struct], ...]) -> dict[str, Schema]:
+    """Return the schemas of types and of what they are made of, by class name."""
+    _, found = msgspec.json.schema_components(records, ref_template="#/$defs/{name}")
+    parts: dict[str, Schema] = dict(found)
+    for record in (*records, *_BOUNDS):
+        if record.__name__ in parts:
+            parts[record.__name__] = _finished(record, parts[record.__name__])
+    return {name: {**part, "description": cleandoc(part["description"])} for name, part in parts.items()}
+
+
+def _finished(record: type[msgspec.Struct], part: Schema) -> Schema:
+    """Add what the type does not say: its kind as a constant, its bounds, and what all events have in common."""
+    for field, bounds in _BOUNDS.get(record, {}).items():
+        at = record.__struct_fields__.index(field)
+        where = part["properties"][field] if "properties" in part else part["prefixItems"][at]
+        where.update(bounds)
+    if issubclass(record, Envelope):
+        part["properties"]["kind"] = {"const": record.__struct_config__.tag}
+        common = cleandoc(Envelope.__doc__ or "").partition("\n\n")[2]
+        part["description"] = f"{cleandoc(record.__doc__ or '')}\n\n{common}"
+    return part
+
+
+def _event_examples(kind: str) -> tuple[Schema, ...]:
+    """Return a whole event, and one with only what must be there."""
+    whole = examples.event(kind)
+    must = {field.encode_name for field in msgspec.structs.fields(KINDS[kind]) if field.required}
+    return (whole, {name: value for name, value in whole.items() if name == "kind" or name in must})

@@ -1,0 +1,475 @@
+"""The first stage: one partition of events into session rows, rollup deltas, session alerts and dead letters.
+
+Decides which events count (late, duplicate, skewed, rejected), when a session ends, and what a flush writes.
+Never talks to Kafka and never reads a clock: records and ticks come in, plans go out.
+"""
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from streams.event.codec import MS_END, RECORD_BYTES_MAX, Rejected, decode_one, decode_record, time_ms, untimely
+from streams.event.model import Envelope
+from streams.fold import measure, session
+from streams.fold.apply import APPLY, count_session, end
+from streams.fold.cells import Cells
+from streams.fold.dedup import MARK_MASK, WINDOW_BITS, IdWindow, repeated
+from streams.fold.rollup import Delta
+from streams.fold.session import CLOSED_KEPT_MS, GAP_MS, RowKey, SessionRow
+from streams.fold.streamtime import GRACE_MS, LATE_PANE, MINUTE_MS, PANE_MS, SKEW_MS, pane_start
+from streams.rule.model import RuleSet
+from streams.rule.reading import SESSION, Key, Reading
+from streams.rule.records import Completeness
+from streams.stage.batches import Batches
+from streams.stage.deadletter import dead_letter
+from streams.stage.idle import IdleWheel, slot_of
+from streams.stage.judging import NO_RULES, Judging
+from streams.stage.keys import partition_of
+from streams.stage.plan import Plan, Row, Send, SourceRecord
+from streams.stage.readings import SessionReading
+from streams.stage.session_rows import (
+    META_KEY,
+    Meta,
+    decode_meta,
+    encode_meta,
+    newer,
+    read_row_key,
+    row_key,
+    stamped,
+    unreadable,
+)
+from streams.topology import SESSIONS_STAGE
+
+__all__ = ["Meta", "SessionsPartition", "read_row_key", "row_key"]
+
+BLOCK_EVENTS: Final = 64  # decoded, then folded while they are still in the processor's cache
+ARRAY: Final = ord("[")
+SESSIONS_MAX: Final = 1_000_000  # rows per partition; beyond it the one idle for longest is ended and counted
+EVICT_TRIES: Final = 64  # stale deadlines skipped per eviction
+EXPIRE_PER_TICK: Final = 5_000  # rows looked at per tick, so that a wave of idle sessions never holds the loop
+PACK_AFTER_MS: Final = 60_000  # rows untouched for this long are kept as bytes
+
+ENDED_REASON: Final = "session_ended"
+
+
+class SessionsPartition:
+    """All state of one source partition of the first stage."""
+
+    def __init__(self, partition: int, partitions: int, rollup_partitions: int, rules: RuleSet | None = None) -> None:
+        self._partition = partition
+        self._partitions = partitions
+        self._meta: Meta | None = None
+        self._next = 0
+        self._started = False
+        self._watermark = -1
+        self._clock = -1
+        self._replay_below = 0  # a torn transaction left rows that hold offsets below this; the meta row does not
+        self._rows: dict[RowKey, Any] = {}  # SessionRow, or its bytes when untouched for a while
+        self._dirty: dict[RowKey, SessionRow] = {}
+        self._idle = IdleWheel()  # each row once, never later than its deadline would be if it were touched now
+        self._closed = IdleWheel()  # when rows of closed incarnations go
+        self._ids = IdWindow()
+        self._cells = Cells()
+        self._counted: dict[str, int] = {}  # since the last plan
+        self._beside: dict[bytes, SessionRow | None] = {}  # changes that are not in `_dirty`: closed rows, deletions
+        self._sends: list[Send] = []
+        self._young: set[RowKey] = set()
+        self._old: set[RowKey] = set()
+        self._aged_ms = -1
+        self._batches = Batches(partition, rollup_partitions)
+        self._fed = 0
+        self._judging = Judging(rules or NO_RULES, f"{SESSIONS_STAGE.name}-{partition}")
+        self._loading: dict[bytes, bytes] = {}
+        self._torn: list[tuple[str, str]] = []  # closed rows that are newer than the meta row
+
+    # ---- state --------------------------------------------------------------------------------------------------
+
+    @property
+    def next_offset(self) -> int | None:
+        """The first source offset not folded in; None without state."""
+        return self._next if self._started else None
+
+    @property
+    def pending(self) -> int:
+        """Records folded since the last plan."""
+        return self._fed
+
+    @property
+    def watermark_ms(self) -> int:
+        """The highest event time accepted; −1 before the first."""
+        return self._watermark
+
+    def counters(self) -> dict[str, int]:
+        """Return what the partition has counted since its beginning: received, applied, late, duplicate, rejected …"""
+        total = dict(self._meta.counters) if self._meta else {}
+        for name, count in self._counted.items():
+            total[name] = total.get(name, 0) + count
+        return total
+
+    def sessions(self) -> Iterable[tuple[RowKey, SessionRow]]:
+        """Yield every row, decoded."""
+        for key, row in self._rows.items():
+            yield key, self._unpack(key, row) if isinstance(row, bytes) else row
+
+    def load(self, rows: Iterable[Row]) -> None:
+        """Take changelog rows in log order."""
+        loading = self._loading
+        for key, value in rows:
+            if value is None:
+                loading.pop(key, None)
+            else:
+                loading[key] = value
+
+    def loaded(self) -> None:
+        """Build the state from the rows that are left."""
+        loading, self._loading = self._loading, {}
+        meta = loading.pop(META_KEY, None)
+        if meta is not None:
+            self._take_meta(meta)
+        for key, value in loading.items():
+            try:
+                if key[:1] == b"i":
+                    self._ids.load(int(key[1:]), value)
+                elif not self._judging.load(key, value):
+                    self._take_row(read_row_key(key), value)
+            except (msgspec.MsgspecError, struct.error, ValueError) as error:
+                raise unreadable(self._partition, key, error) from error
+        self._ids.loaded()
+        self._judging.loaded()
+        self._mend()
+
+    def _mend(self) -> None:
+        """Drop closed rows that a torn transaction left without the rows that follow them: they will close again."""
+        torn, self._torn = self._torn, []
+        for session_id, incarnation in torn:
+            row = self._peek(session_id)
+            if row is None or row.stamp < self._next:
+                self._beside[row_key((session_id, incarnation))] = None
+
+    def _take_meta(self, stored: bytes) -> None:
+        self._meta = meta = decode_meta(self._partition, stored)
+        self._next, self._started = meta.next_offset, True
+        self._watermark, self._clock = meta.watermark_ms, meta.clock_ms
+        self._judging.newest_incarnation = meta.incarnation
+
+    def _take_row(self, key: RowKey, value: bytes) -> None:
+        head = session.head(value)
+        if head.codec != session.ROW_CODEC:
+            raise newer(self._partition, f"a row has version {head.codec}, this program reads {session.ROW_CODEC}")
+        if head.stamp >= max(self._next, self._replay_below):
+            self._replay_below = head.stamp + 1
+        due_ms = head.seen_ms + (CLOSED_KEPT_MS if head.ended else GAP_MS)
+        if isinstance(key, tuple) and len(key) == 2:
+            self._closed.add(due_ms, key)
+            if head.stamp >= self._next:
+                self._torn.append(key)
+            return
+        self._idle.add(min(due_ms, self._clock + GAP_MS), key)
+        self._rows[key] = value
+        if isinstance(key, str) and not head.ended:
+            self._judging.arm(SESSION, (key,), self._clock, in_flight=head.in_flight)
+
+    def _peek(self, key: RowKey) -> SessionRow | None:
+        """Return a row, decoded, and leave it as it is kept."""
+        stored = self._rows.get(key)
+        return self._unpack(key, stored) if isinstance(stored, bytes) else stored
+
+    def _unpack(self, key: RowKey, stored: bytes) -> SessionRow:
+        try:
+            return session.decode(stored)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise unreadable(self._partition, row_key(key), error) from error
+
+    # ---- records ------------------------------------------------------------------------------------------------
+
+    def feed(self, records: Sequence[SourceRecord]) -> None:
+        """Fold records in offset order; records below the next offset were folded before and are skipped."""
+        events: list[Any] = []
+        origins: list[SourceRecord] = []  # of each event
+        for record in records:
+            if record.offset < self._next:
+                continue
+            if len(events) >= BLOCK_EVENTS:
+                self._fold(events, origins)
+                events, origins = [], []
+            value = record.value
+            try:
+                if value is None or len(value) > RECORD_BYTES_MAX or value[0] == ARRAY:
+                    self._decode(record, events, origins)
+                else:
+                    events.append(decode_one(value))
+                    origins.append(record)
+            except Exception:  # noqa: BLE001  msgspec raises more than its own errors; decode_record never does
+                self._decode(record, events, origins)
+            self._fed += 1
+        if records:
+            self._next = max(self._next, records[-1].offset + 1)
+            self._started = True
+        self._fold(events, origins)
+
+    def _decode(self, record: SourceRecord, events: list[Any], origins: list[SourceRecord]) -> None:
+        """Decode, with care, what is not one good event."""
+        good, rejected = decode_record(record.value)
+        events.extend(good)
+        origins.extend([record] * len(good))
+        if rejected:
+            self._refuse(record, rejected)
+
+    def _fold(self, events: Sequence[Any], origins: Sequence[SourceRecord]) -> None:
+        """Fold events in order: the hot path, one flat loop on purpose (see fold.apply)."""
+        rows, dirty, cells, counted = self._rows, self._dirty, self._cells, self._counted
+        replay_below, watermark, clock = self._replay_below, self._watermark, self._clock
+        late = duplicate = refused = 0
+        for event, record in zip(events, origins, strict=True):
+            event_ms = event.time
+            if event_ms.__class__ is not int or event_ms >= MS_END:
+                event_ms = time_ms(event_ms)
+                if event_ms is None:  # only in a record of one event: `decode_record` has looked at all others
+                    refused += 1
+                    self._refuse(record, (untimely(record.value or b"", 0),))
+                    continue
+            if event_ms - record.timestamp > SKEW_MS:
+                event_ms = record.timestamp if record.timestamp >= 0 else max(watermark, 0)
+                counted["skewed"] = counted.get("skewed", 0) + 1
+            key = event.session_id
+            if key is None:
+                key = (event.source or event.agent,)
+            row: Any = rows.get(key)
+            if row.__class__ is bytes:
+                row = rows[key] = self._unpack(key, row)
+            if replay_below and row is not None and record.offset <= row.stamp:
+                duplicate += 1
+                watermark = max(watermark, event_ms)  # it counted when it was folded, and its id was remembered
+                if event.seq is None or event.source is None:
+                    self._ids.repeated(event.id)
+                continue
+            seq, source = event.seq, event.source
+            if seq is None or source is None:
+                if self._ids.repeated(event.id):
+                    duplicate += 1
+                    continue
+                source = None
+            elif row is not None:
+                mark = row.marks.get(source)
+                if mark is not None:
+                    ahead = seq - mark[0]
+                    if ahead > 0:
+                        mark[0] = seq
+                        mark[1] = (mark[1] << ahead | 1) & MARK_MASK if ahead < WINDOW_BITS else 1
+                    elif repeated(mark, seq):
+                        duplicate += 1
+                        continue
+                    source = None
+            if event_ms > watermark:
+                watermark = event_ms
+                if event_ms > clock:  # noqa: PLR1730  max() takes three times as long
+                    clock = event_ms
+            if row is None:
+                row = self._create(key, event, event_ms, watermark, clock)
+            elif row.ended_ms:
+                row = self._reopen(key, row, event_ms, watermark, clock)
+            if source is not None and session.mark_of(row, source, seq):
+                counted["forgotten_marks"] = counted.get("forgotten_marks", 0) + 1
+            row.events += 1
+            row.seen_ms = clock
+            if event_ms > row.last_ms:  # noqa: PLR1730  as above
+                row.last_ms = event_ms
+            dirty[key] = row
+            if event_ms >= watermark - GRACE_MS:
+                panes = row.panes
+                if panes and 0 <= event_ms - panes[-1].start_ms < MINUTE_MS:
+                    pane = panes[-1]
+                else:
+                    pane = session.pane_at(row, event_ms)
+                pane.events += 1
+                APPLY[event.__class__](row, pane, event, cells, event_ms - event_ms % PANE_MS, event_ms)
+            else:
+                late += 1
+                row.late += 1
+                APPLY[event.__class__](row, None, event, cells, LATE_PANE, event_ms)
+        self._watermark, self._clock = watermark, clock
+        for outcome, count in (
+            ("applied", len(events) - late - duplicate - refused),
+            ("late", late),
+            ("duplicate", duplicate),
+        ):
+            if count:
+                counted[outcome] = counted.get(outcome, 0) + count
+
+    def _create(self, key: RowKey, event: Envelope, event_ms: int, watermark: int, clock: int) -> SessionRow:
+        if len(self._rows) >= SESSIONS_MAX:
+            self._evict()
+        row = SessionRow(
+            agent=event.agent,
+            tenant=event.tenant,
+            user_id=event.user_id,
+            started_ms=event_ms,
+            last_ms=event_ms,
+            seen_ms=clock,
+        )
+        self._idle.add(clock + GAP_MS, key)
+        self._begin(key, row, watermark)
+        if isinstance(key, str) and partition_of(key.encode(), self._partitions) != self._partition:
+            self._count("misrouted")
+        return row
+
+    def _reopen(self, key: RowKey, row: SessionRow, event_ms: int, watermark: int, clock: int) -> SessionRow:
+        """Begin the next incarnation of an ended row; a session's old totals are kept apart for their time."""
+        following = session.successor(row, event_ms, clock)
+        self._begin(key, following, watermark)  # its deadline stands already, at most GAP_MS from now
+        if isinstance(key, str):
+            closed = (key, str(row.incarnation))
+            self._beside[row_key(closed)] = row
+            self._closed.add(row.seen_ms + CLOSED_KEPT_MS, closed)
+            self._judging.end(SESSION, (key,), clock, ENDED_REASON)
+            self._count("reopened")
+        return following
+
+    def _begin(self, key: RowKey, row: SessionRow, watermark: int) -> None:
+        self._rows[key] = row
+        if isinstance(key, str):
+            pane_ms = pane_start(row.started_ms) if row.started_ms >= watermark - GRACE_MS else LATE_PANE
+            count_session(row, measure.SESSION_STARTED, self._cells, pane_ms)
+
+    def _refuse(self, record: SourceRecord, rejected: Sequence[Rejected]) -> None:
+        for one in rejected:
+            self._count("rejected")
+            self._count(f"rejected_{one.reason.value}")
+            self._sends.append(dead_letter(one, self._partition, record.offset, record.timestamp))
+
+    def _count(self, name: str) -> None:
+        self._counted[name] = self._counted.get(name, 0) + 1
+
+    # ---- time ---------------------------------------------------------------------------------------------------
+
+    def tick(self, now_ms: int) -> None:
+        """Let the clock move: idle sessions end, old closed rows go, rows nobody touches are packed."""
+        if now_ms <= self._clock:
+            return
+        self._clock = now_ms
+        for key in self._closed.due(now_ms, EXPIRE_PER_TICK):
+            self._beside[row_key(key)] = None
+        for key in self._idle.due(now_ms, EXPIRE_PER_TICK):
+            self._expire(key, now_ms)
+        self._judging.step(now_ms, self._read)
+        if now_ms - self._aged_ms >= PACK_AFTER_MS:
+            self._aged_ms = now_ms
+            self._age()
+
+    def _expire(self, key: RowKey, now_ms: int) -> None:
+        row = self._peek(key)
+        if row is None:
+            return
+        due_ms = row.seen_ms + (CLOSED_KEPT_MS if row.ended_ms else GAP_MS)
+        if due_ms > now_ms:
+            self._idle.add(min(due_ms, now_ms + GAP_MS), key)
+        elif row.ended_ms:
+            self._delete(key)
+        else:
+            self._end(key, row, "idle")
+            self._idle.add(now_ms + GAP_MS, key)
+
+    def _end(self, key: RowKey, row: SessionRow, reason: str) -> None:
+        """End a row at the start of its silence; it is kept a while for its marks and totals."""
+        pane_ms = self._pane_now()
+        end(row, row.last_ms, reason, self._cells, pane_ms)
+        if isinstance(key, str):
+            count_session(row, measure.SESSION_ENDED, self._cells, pane_ms)
+        row.seen_ms = self._clock
+        self._rows[key] = self._dirty[key] = row
+
+    def _pane_now(self) -> int:
+        return pane_start(self._watermark) if self._watermark >= 0 else LATE_PANE
+
+    def _delete(self, key: RowKey) -> None:
+        del self._rows[key]
+        self._dirty.pop(key, None)
+        self._beside[row_key(key)] = None
+
+    def _evict(self) -> None:
+        """Make room: delete the row that nobody has touched for longest, to the minute."""
+        for tries, (slot, key) in enumerate(self._idle.soonest(), 1):
+            stored = self._rows.get(key)
+            if stored is None:
+                continue
+            due_ms = GAP_MS + (session.head(stored).seen_ms if isinstance(stored, bytes) else stored.seen_ms)
+            if tries < EVICT_TRIES and slot_of(due_ms) > slot:
+                self._idle.add(due_ms, key)
+                continue
+            row = self._unpack(key, stored) if isinstance(stored, bytes) else stored
+            if not row.ended_ms:
+                self._end(key, row, "evicted")
+                if isinstance(key, str):
+                    self._judging.end(SESSION, (key,), self._clock, ENDED_REASON)
+            self._delete(key)
+            self._count("evicted")
+            return
+
+    def _age(self) -> None:
+        """Pack the rows that were touched in neither of the last two periods."""
+        rows = self._rows
+        for key in self._old - self._young:
+            row = rows.get(key)
+            if isinstance(row, SessionRow) and key not in self._dirty:
+                rows[key] = session.encode(row)
+        self._old, self._young = self._young, set()
+
+    # ---- rules --------------------------------------------------------------------------------------------------
+
+    def _read(self, _over: str, key: Key) -> Reading | None:
+        row = self._peek(key[0])
+        return None if row is None or row.ended_ms else SessionReading(row, self._clock)
+
+    def _judge(self) -> None:
+        """Judge the sessions that changed, and end the alerts of those that ended."""
+        judging, clock = self._judging, self._clock
+        for key, row in self._dirty.items():
+            if key.__class__ is not str:
+                continue
+            if row.ended_ms:
+                judging.end(SESSION, (key,), clock, ENDED_REASON)
+            else:
+                judging.touch(SESSION, (key,), SessionReading(row, clock), clock)
+        judging.step(clock, self._read)
+
+    # ---- flush --------------------------------------------------------------------------------------------------
+
+    def plan(self) -> Plan | None:
+        """Encode everything that changed since the last plan."""
+        self._judge()
+        if not (self._fed or self._dirty or self._beside or self._counted or self._cells or self._judging.changed):
+            return None
+        stamp = self._next - 1
+        rows: list[Row] = []
+        # First: a row may be deleted and begun anew between two flushes, and the changelog's last word counts.
+        for raw, closed in self._beside.items():
+            rows.append((raw, None if closed is None else stamped(closed, stamp)))
+        for key, row in self._dirty.items():
+            rows.append((row_key(key), stamped(row, stamp)))
+        rows.extend((b"i%d" % segment, packed) for segment, packed in self._ids.changes())
+        meta = self._advance_meta()
+        counters = meta.counters
+        complete = Completeness(counters.get("late", 0), counters.get("duplicate", 0), counters.get("rejected", 0))
+        deltas = self._cells.deltas()
+        if self._counted:
+            deltas.append(Delta("partition", (str(self._partition),), self._pane_now(), dict(self._counted)))
+        sends = self._sends + self._batches.sends(deltas, counters, self._watermark, meta.sequences)
+        sends += self._judging.sends(complete)
+        rows.extend(self._judging.rows())
+        rows.append((META_KEY, encode_meta(meta)))
+        self._meta = meta
+        self._young.update(self._dirty)
+        self._dirty, self._beside, self._sends = {}, {}, []
+        self._cells, self._counted, self._fed = Cells(), {}, 0
+        return Plan(rows, sends, self._next)
+
+    def _advance_meta(self) -> Meta:
+        counted = self._counted
+        received = sum(counted.get(outcome, 0) for outcome in measure.OUTCOMES)
+        if received:
+            counted["received"] = received
+        sequences = dict(self._meta.sequences) if self._meta else {}
+        incarnation = self._judging.newest_incarnation
+        return Meta(self._next, self._watermark, self._clock, self.counters(), sequences, incarnation)
