@@ -152,7 +152,7 @@ async def test_source_that_exists_decides_the_count_of_what_follows_it(kafka: st
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     await admin.create_topics([NewTopic(prefix + "events", 3, 1)])
-    while prefix + "events" not in await admin.list_topics():  # noqa: ASYNC110  brokers learn of it a moment later
+    while prefix + "events" not in await admin.list_topics():
         await asyncio.sleep(0.01)
     await admin.close()
 

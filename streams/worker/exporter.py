@@ -1,0 +1,290 @@
+"""The exporter: what the workers have committed, as pages of metrics.  One process holds the whole truth.
+
+Shows nothing before it has read everything, because half of a counter looks like a reset; after that it goes on
+showing what it has while the broker is away, and says how old that is.  Writes nothing anywhere.
+"""
+
+import asyncio
+import contextlib
+import logging
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from aiokafka.errors import KafkaError
+
+from streams import __version__
+from streams.errors import AgentStreamsError, ConfigError, EdgeError, StateRefused
+from streams.sink.document import as_json
+from streams.sink.exposition import Page as TextPage
+from streams.sink.metric import KEYS_MAX, Sample
+from streams.sink.view import View
+from streams.topology import ALERTS, BREAKERS, ROLLUPS_CHANGELOG
+from streams.worker.connection import KafkaConnection
+from streams.worker.mirror import Mirror
+from streams.worker.tail import Followed, Follower, Records, partition_counts, rows_of
+from streams.worker.web import JSON, OPENMETRICS, Page, Unready, WebConfig, WebServer, negotiate
+
+_log = logging.getLogger(__name__)
+
+PORT: Final = 8464  # outside 9100 to 9999, which Prometheus's exporters have shared out among themselves
+SLICE_S: Final = 0.001  # of the loop's time; whoever else wants it waits no longer than this and one step
+FORMATS: Final = ("prometheus", "json")
+_BACKOFF_S: Final = 0.5
+_BACKOFF_LIMIT_S: Final = 10.0
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterConfig:
+    """Everything an exporter needs; a value out of bounds raises ConfigError with every fault.
+
+    `keys_max` replaces the catalogue's caps by dimension: how many keys have series of their own.
+    """
+
+    connection: KafkaConnection
+    prefix: str = "agent."
+    web: WebConfig = field(default_factory=lambda: WebConfig(port=PORT))
+    keys_max: Mapping[str, int] = field(default_factory=dict)
+    redis_url: str | None = field(default=None, repr=False)  # may hold a password; None: no mirror of the breakers
+    check_ms: int = 10_000  # how often the topics' partition counts are looked at
+    stall_ms: int = 30_000  # without any answer for this long, connect anew
+    request_timeout_ms: int = 15_000
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{name}: {getattr(self, name)} given, expected more than 0"
+            for name in ("check_ms", "stall_ms", "request_timeout_ms")
+            if getattr(self, name) <= 0
+        ]
+        for name, count in self.keys_max.items():
+            if name not in KEYS_MAX:
+                faults.append(f"keys of {name!r}: no such dimension, expected one of {', '.join(KEYS_MAX)}")
+            elif count < 1:
+                faults.append(f"keys of {name}: {count} given, expected 1 or more")
+        if faults:
+            raise ConfigError("; ".join(faults))
+
+
+class Exporter:
+    """One exporter: a server, a follower and the view between them."""
+
+    title = "AgentStreams exporter"
+    formats = FORMATS
+
+    def __init__(self, config: ExporterConfig) -> None:
+        self._config = config
+        self._started_ms = _now_ms()
+        self._view: View | None = None
+        self._texts: dict[bool, TextPage] = {}  # by: is it OpenMetrics?
+        self._follower: Follower | None = None
+        self._mirror = None if config.redis_url is None else Mirror(config.redis_url)
+        self._ready = False
+        self._failure: StateRefused | None = None
+        self._failed = asyncio.Event()
+        self._one_page = asyncio.Lock()
+        self._page_s = 0.0
+        self.server = WebServer(config.web, self)
+
+    async def run(self) -> None:
+        """Serve for ever. Raises ConfigError, StateRefused, and EdgeError for what no repetition cures."""
+        await self.server.start()
+        try:
+            follower, view = self._begin(await self._counts())
+            async with self._mirror or contextlib.nullcontext(), asyncio.TaskGroup() as group:
+                group.create_task(follower.run())
+                group.create_task(self._open(follower, view))
+                group.create_task(self._end())
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            await self.server.stop()
+
+    # ---- what the server asks ---------------------------------------------------------------------------------
+
+    def unready(self) -> str | None:
+        """Say why there is nothing to show yet; None once everything that was there at the start is read."""
+        if self._ready:
+            return None
+        if self._follower is None:
+            return "waiting for Kafka"
+        return f"reading the tables: {self._follower.records} records so far"
+
+    async def page(self, accept: str, wanted: str | None) -> Page:
+        """Make a page of one moment. Raises Unready."""
+        reason = self.unready()
+        if reason is not None:
+            raise Unready(reason)
+        async with self._one_page:
+            try:
+                return await self._make(accept, wanted)
+            except StateRefused as error:
+                self._failure = error
+                self._failed.set()
+                raise Unready(str(error)) from error
+
+    async def _make(self, accept: str, wanted: str | None) -> Page:
+        started = time.perf_counter()
+        view = self._view
+        if view is None:
+            raise Unready("waiting for Kafka")
+        await _sliced(view.settle())
+        samples = {**view.samples(), **self._samples(view)}
+        blocks: list[bytes] = []
+        if wanted == "json":
+            content_type = JSON
+            await _sliced(as_json(view, samples), blocks.append)
+        else:
+            content_type = negotiate(accept)
+            text = self._text(view, openmetrics=content_type == OPENMETRICS)
+            await _sliced(text.refresh())
+            await _sliced(text.blocks(samples), blocks.append)
+        body = b"".join(blocks)
+        self._page_s = time.perf_counter() - started
+        return Page(body, content_type)
+
+    def _text(self, view: View, *, openmetrics: bool) -> TextPage:
+        text = self._texts.get(openmetrics)
+        if text is None:
+            text = self._texts[openmetrics] = TextPage(view, openmetrics=openmetrics)
+        return text
+
+    def _samples(self, view: View) -> dict[str, list[Sample]]:
+        """Return what the exporter says of itself."""
+        follower, started_ms = self._follower, self._started_ms
+        age_ms = 0 if follower is None else follower.age_ms(_now_ms())
+        unreadable = view.alerts.unreadable + view.breakers.unreadable
+        counted = {
+            "agent_exporter_records_total": 0 if follower is None else follower.records,
+            "agent_exporter_unreadable_records_total": unreadable,
+            "agent_exporter_scrapes_total": self.server.served,
+            "agent_exporter_refused_scrapes_total": self.server.refused,
+        }
+        return {
+            "agent_state_age_seconds": [Sample((), age_ms / 1000)],
+            "agent_exporter_rows": [Sample((), view.rows)],
+            "agent_exporter_scrape_duration_seconds": [Sample((), self._page_s)],
+            "agent_streams_build_info": [Sample((__version__, platform.python_version()), 1)],
+            **{name: [Sample((), count, started_ms)] for name, count in counted.items()},
+        }
+
+    # ---- reading ----------------------------------------------------------------------------------------------
+
+    async def _counts(self) -> dict[str, int]:
+        """Wait until the broker answers; return the partitions of the topics we read, by full name."""
+        config, delay_s = self._config, _BACKOFF_S
+        while True:
+            try:
+                return await partition_counts(
+                    config.connection,
+                    [config.prefix + each.suffix for each in (ROLLUPS_CHANGELOG, ALERTS, BREAKERS)],
+                )
+            except EdgeError as error:
+                if not error.retryable:
+                    raise
+                _log.warning("broker_away attempt_again_s=%.1f error=%s", delay_s, error)
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, _BACKOFF_LIMIT_S)
+
+    def _begin(self, counts: Mapping[str, int]) -> tuple[Follower, View]:
+        config = self._config
+        changelog = config.prefix + ROLLUPS_CHANGELOG.suffix
+        view = View(counts[changelog], config.keys_max, started_ms=self._started_ms)
+
+        def take_rows(partition: int, records: Records) -> None:
+            view.feed(partition, rows_of(records))
+
+        def take_alerts(_: int, records: Records) -> None:
+            for key, value in rows_of(records):
+                view.alerts.take(key, value)
+
+        def take_breakers(_: int, records: Records) -> None:
+            for key, value in rows_of(records):
+                view.breakers.take(key, value)
+                if self._mirror is not None:
+                    self._mirror.take(key, value)
+
+        takers = {
+            changelog: take_rows,
+            config.prefix + ALERTS.suffix: take_alerts,
+            config.prefix + BREAKERS.suffix: take_breakers,
+        }
+        follower = Follower(
+            config.connection,
+            f"{config.prefix}exporter",
+            [Followed(topic, counts[topic], take) for topic, take in takers.items()],
+            check_ms=config.check_ms,
+            stall_ms=config.stall_ms,
+            request_timeout_ms=config.request_timeout_ms,
+        )
+        self._view, self._follower = view, follower
+        return follower, view
+
+    async def _end(self) -> None:
+        """End with what was found while a page was made."""
+        await self._failed.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _open(self, follower: Follower, view: View) -> None:
+        """Show pages once everything that was there at the start is read and taken in."""
+        await follower.caught_up.wait()
+        view.alerts.counting = True
+        await _sliced(view.settle())
+        self._ready = True
+        _log.info("exporter_ready records=%d rows=%d", follower.records, view.rows)
+
+
+async def _sliced(steps: Iterable[_T], take: Callable[[_T], object] = lambda _: None) -> None:
+    """Go through steps without holding the loop for longer than a slice and a step."""
+    since = time.perf_counter()
+    for step in steps:
+        take(step)
+        if time.perf_counter() - since > SLICE_S:
+            await asyncio.sleep(0)
+            since = time.perf_counter()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+# ---- process ---------------------------------------------------------------------------------------------------
+
+
+def run(config: ExporterConfig, *, started: Callable[[Exporter], None] | None = None) -> int:
+    """Serve until a signal or a failure, and return the exit code; `started` is called once with the exporter."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters of it reaches us as an exception
+    return asyncio.run(_serve(config, started))
+
+
+async def _serve(config: ExporterConfig, started: Callable[[Exporter], None] | None) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop.set)
+    exporter = Exporter(config)
+    serving, stopping = asyncio.ensure_future(exporter.run()), asyncio.ensure_future(stop.wait())
+    if started is not None:
+        started(exporter)
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    serving.cancel()
+    stopping.cancel()
+    (error, _) = await asyncio.gather(serving, stopping, return_exceptions=True)
+    for number in _SIGNALS:
+        loop.remove_signal_handler(number)
+    return _code(error) if isinstance(error, Exception) else 0
+
+
+def _code(error: Exception) -> int:
+    if isinstance(error, AgentStreamsError):
+        code = error.exit_code
+    else:
+        code = EdgeError.exit_code if isinstance(error, (KafkaError, OSError)) else AgentStreamsError.exit_code
+    bug = error if code == AgentStreamsError.exit_code else None
+    _log.error("exporter_ended exit_code=%d error=%s: %s", code, type(error).__name__, error, exc_info=bug)
+    return code

@@ -1,0 +1,312 @@
+"""One source partition in this worker's hands: chunks and ticks go in, transactions come out.
+
+Never decides what a record means (the stage does) nor who owns the partition (the group does).
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Protocol
+
+from aiokafka import TopicPartition
+
+from streams import clock
+from streams.errors import InvariantBroken
+from streams.stage.plan import Plan, Row, SourceRecord, StagePartition
+from streams.topology import EVENTS, Stage
+from streams.worker.config import WorkerConfig
+from streams.worker.counters import Counters
+from streams.worker.flush import Writer
+from streams.worker.pace import TRANSACTION_CPU_MS, Budget, Load, Seen, SliceSize, flush_wait_ms
+from streams.worker.transport import Chunk, Sight
+
+# Budget that may be spent at once: what eight partitions need when they all become dirty together.
+_BURST_MS: Final = 40.0
+_LOAD_WINDOW_MS: Final = 500.0
+# An answer older than this says nothing about the log's end now.
+_FRESH_MS: Final = 2_000
+# A broker that has not answered a fetch for so long is away, and waiting for it is no standstill of ours.
+SILENCE_MS: Final = 10_000
+
+
+class StageFactory(Protocol):
+    """Makes the empty state of one source partition."""
+
+    def __call__(self, partition: int, partition_count: int, partitions: Mapping[str, int]) -> StagePartition:
+        """Make partition `partition` of `partition_count`; `partitions` holds every topic's count by suffix."""
+
+
+Stages = Sequence[tuple[Stage, StageFactory]]
+
+
+class Bench:
+    """What all partitions of a worker share: the loop's time, the flush budget, the counters."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        now_ms = monotonic_ms()
+        self.config = config
+        self.counters = Counters()
+        self.budget = Budget(share=config.pace.share, burst_ms=_BURST_MS, now_ms=now_ms)
+        self.load = Load(window_ms=_LOAD_WINDOW_MS, now_ms=now_ms)
+
+
+class Partition:
+    """From the fence to the loss of one source partition.
+
+    Without a state it is `loaded` no more, and has to be fenced and loaded again before it reads on.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        stage: Stage,
+        make: StageFactory,
+        number: int,
+        *,
+        sight: Callable[[TopicPartition], Sight | None],
+    ) -> None:
+        config = bench.config
+        self.stage = stage
+        self.source = TopicPartition(config.topic(stage.source.suffix), number)
+        self.changelog = TopicPartition(config.topic(stage.changelog.suffix), number)
+        self.position = 0  # everything below it is folded, or no record
+        self.committed: int | None = None  # the group's offset, as far as we know
+        self._bench = bench
+        self._make = make
+        self._sight = sight
+        self._state: StagePartition | None = None
+        self._loading: StagePartition | None = None
+        self._writer: Writer | None = None
+        self._epoch = 0  # of the chunks that may be folded; 0: none
+        self._slice = SliceSize(config.slice_ms)
+        self._dirty_since_ms: float | None = None
+        self._flushes = 0
+        self._tick_at_ms = 0.0  # monotonic: when to look for the next tick
+        self._ticked_ms = 0  # wall: the last tick, which never goes backwards
+        self._changed = asyncio.Event()
+        self._one_flush = asyncio.Lock()
+        # Its input comes in flushes of the stage before: waiting for more of them only adds delay.
+        self._eager = stage.source != EVENTS
+
+    def __repr__(self) -> str:
+        return f"{self.stage.name}-{self.source.partition}"
+
+    @property
+    def loaded(self) -> bool:
+        """Is there a state, and a writer for it?"""
+        return self._state is not None
+
+    @property
+    def reading(self) -> bool:
+        """Are chunks folded?"""
+        return self._epoch > 0
+
+    # ---- taking over ------------------------------------------------------------------------------------------
+
+    async def fence(self) -> Writer:
+        """Shut every earlier owner out; before it, the changelog has no end."""
+        await self.spoil()
+        writer = Writer(self._bench.config, stage=self.stage.name, source=self.source, changelog=self.changelog)
+        self._writer = await writer.fence()
+        return self._writer
+
+    def begin(self, partitions: Mapping[str, int]) -> None:
+        """Start loading into an empty state; `partitions` holds every topic's count by suffix."""
+        self._loading = self._make(self.source.partition, partitions[self.stage.source.suffix], partitions)
+
+    def load(self, rows: Iterable[Row]) -> None:
+        """Take changelog rows, in log order."""
+        self._begun.load(rows)
+
+    def build(self) -> int | None:
+        """End loading; return where the state says to read on."""
+        self._begun.loaded()
+        return self._begun.next_offset
+
+    def stand(self, position: int, *, committed: int | None) -> None:
+        """Be ready to read on from `position`."""
+        self._state, self._loading = self._begun, None
+        self.position = position
+        self.committed = committed
+        self._dirty_since_ms = None
+
+    async def spoil(self) -> None:
+        """Throw the state away: what it holds may differ from the changelog. The writer goes with it."""
+        self._epoch = 0
+        self._state = self._loading = None
+        self._dirty_since_ms = None
+        self._changed.set()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            await writer.close()
+
+    # ---- working ----------------------------------------------------------------------------------------------
+
+    def resume(self, epoch: int) -> None:
+        """Fold the chunks of this epoch from now on."""
+        self._epoch = epoch
+        self._tick_at_ms = 0.0
+
+    def suspend(self) -> None:
+        """Fold nothing more; `run` ends after the flush under way."""
+        self._epoch = 0
+        self._changed.set()
+
+    async def feed(self, chunk: Chunk) -> None:
+        """Fold a chunk, a slice at a time; a stale one is dropped, and so is the rest when we are suspended."""
+        if chunk.epoch != self._epoch:
+            self._bench.counters.stale_chunks += 1
+            return
+        if chunk.start != self.position:
+            raise InvariantBroken(f"{chunk.tp} is folded up to {self.position}, but the chunk begins at {chunk.start}")
+        records, done = chunk.records, 0
+        while True:
+            part = records[done : done + self._slice.records]
+            self._fold(part)
+            done += len(part)
+            if done >= len(records):
+                break
+            self.position = part[-1].offset + 1
+            await asyncio.sleep(0)
+            if chunk.epoch != self._epoch:
+                return
+        self.position = chunk.end  # offsets after the last record hold transaction marks
+        self._bench.counters.chunks += 1
+        if self._eager:
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Flush and tick until suspended. Raises what `Writer.write` raises."""
+        while self.reading:
+            now_ms = monotonic_ms()
+            self._bench.load.add(0.0, now_ms=now_ms)
+            self._maybe_tick(now_ms)
+            wait_ms = flush_wait_ms(self._bench.config.pace, self._seen(now_ms))
+            if wait_ms == 0.0:
+                await self.flush()
+                continue
+            until_tick_ms = max(1.0, self._tick_at_ms - now_ms)
+            await self._wait(min(wait_ms, until_tick_ms) if wait_ms is not None else until_tick_ms)
+
+    async def flush(self) -> None:
+        """Write everything that changed, in one transaction; one at a time, while folding goes on."""
+        async with self._one_flush:
+            state, writer = self._state, self._writer
+            if state is None or writer is None or self._dirty_since_ms is None:
+                return
+            started_ms = monotonic_ms()
+            plan = state.plan()
+            self._dirty_since_ms = None
+            encoded_ms = monotonic_ms()
+            self._bench.counters.encode_ms += encoded_ms - started_ms
+            self._bench.budget.spend(encoded_ms - started_ms, now_ms=encoded_ms)
+            if plan is not None:
+                await self._write(writer, plan)
+            self._flushes += 1
+
+    @property
+    def lag(self) -> int:
+        """How many offsets wait to be folded; 0 when caught up or not reading."""
+        sight = self._sight(self.source)
+        if sight is None or sight.stable_end is None or self.caught_up(sight):
+            return 0
+        return max(0, sight.stable_end - self.position)
+
+    def caught_up(self, sight: Sight) -> bool:
+        """Is everything folded that the broker would show us?"""
+        return (
+            sight.stable_end is not None
+            and sight.position >= sight.stable_end
+            and sight.handed_to == self.position  # behind it there are only transaction marks
+        )
+
+    @property
+    def answered_ms(self) -> int | None:
+        """When the broker last answered a fetch, by the wall clock; None while nothing is read."""
+        sight = self._sight(self.source) if self.reading else None
+        return None if sight is None else sight.answered_ms
+
+    def vital(self) -> tuple[bool, object]:
+        """Return whether work waits that is in our hands, and a token that changes when something moves."""
+        sight = self._sight(self.source) if self.reading else None
+        if sight is None:
+            return False, None
+        waiting = self._dirty_since_ms is not None or sight.handed_to != self.position or self._fetchable(sight)
+        return waiting, (self.position, self._flushes)
+
+    def _fetchable(self, sight: Sight) -> bool:
+        behind = sight.stable_end is not None and sight.position < sight.stable_end
+        return behind and clock.now_ms() - sight.answered_ms < SILENCE_MS
+
+    @property
+    def _held(self) -> StagePartition:
+        if self._state is None:
+            raise InvariantBroken(f"{self!r} has no state")
+        return self._state
+
+    @property
+    def _begun(self) -> StagePartition:
+        if self._loading is None:
+            raise InvariantBroken(f"{self!r} is not being loaded")
+        return self._loading
+
+    def _fold(self, records: Sequence[SourceRecord]) -> None:
+        bench, state = self._bench, self._held
+        started_ms = monotonic_ms()
+        state.feed(records)
+        now_ms = monotonic_ms()
+        took_ms = now_ms - started_ms
+        self._slice.learn(len(records), took_ms)
+        bench.load.add(took_ms, now_ms=now_ms)
+        bench.counters.fold_ms += took_ms
+        bench.counters.records += len(records)
+        self._touch(started_ms)
+
+    def _touch(self, now_ms: float) -> None:
+        if self._dirty_since_ms is None:
+            self._dirty_since_ms = now_ms
+            self._changed.set()
+
+    def _maybe_tick(self, now_ms: float) -> None:
+        if now_ms < self._tick_at_ms:
+            return
+        self._tick_at_ms = now_ms + self._bench.config.tick_ms
+        sight, wall_ms = self._sight(self.source), clock.now_ms()
+        if sight is None or wall_ms - sight.answered_ms > _FRESH_MS or not self.caught_up(sight):
+            return
+        if self._held.next_offset is None:
+            return  # without a first record there is nothing for time to pass in, and no offset to write beside it
+        self._ticked_ms = max(self._ticked_ms, wall_ms)
+        self._held.tick(self._ticked_ms)
+        self._bench.counters.ticks += 1
+        self._touch(now_ms)
+
+    def _seen(self, now_ms: float) -> Seen:
+        sight = self._sight(self.source)
+        return Seen(
+            dirty_ms=None if self._dirty_since_ms is None else now_ms - self._dirty_since_ms,
+            pending=self._held.pending,
+            drained=sight is not None and self.caught_up(sight),
+            eager=self._eager,
+            load=self._bench.load.value,
+            budget_ms=self._bench.budget.wait_ms(now_ms=now_ms),
+        )
+
+    async def _write(self, writer: Writer, plan: Plan) -> None:
+        started_ms = monotonic_ms()
+        self._bench.budget.spend(TRANSACTION_CPU_MS, now_ms=started_ms)
+        await writer.write(plan, now_ms=clock.now_ms())
+        self.committed = plan.next_offset
+        self._bench.counters.flushed(rows=len(plan.rows), sends=len(plan.sends), took_ms=monotonic_ms() - started_ms)
+
+    async def _wait(self, wait_ms: float) -> None:
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_ms / 1000):
+                await self._changed.wait()
+
+
+def monotonic_ms() -> float:
+    """Return the clock that only goes forward."""
+    return time.monotonic() * 1000.0

@@ -1,0 +1,199 @@
+"""How many events per second does one worker on one core do, everything on, and is every total right?
+
+    python tests/bench/throughput.py                        400,000 single-event records
+    python tests/bench/throughput.py --per-record 50        the same events, 50 to a record
+    python tests/bench/throughput.py --faust 40000          and stock Faust beside it, on the same broker
+
+The events are published first.  Time and CPU run from the first commit seen to the moment both stages have finished;
+a run whose totals differ from a plain recount prints no figure and ends with 1.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+ROOT: Final = Path(__file__).parent.parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from changelogs import totals  # noqa: E402  the path is set above
+from fleet import Fleet  # noqa: E402  as above
+from harness import Broker, eventually  # noqa: E402  as above
+from truth import recount  # noqa: E402  as above
+
+from streams.worker.embedded import EmbeddedKafka  # noqa: E402  as above
+
+FEATURES: Final = (
+    "session rows, 1-minute panes, calls in flight",
+    "duplicates by (source, seq), late and skewed events",
+    "rollups over 7 dimensions, 10 s panes, explicit buckets and log-bin sketches",
+    "default alert rules and circuit breakers",
+    "one transaction per partition and flush, offset stamps, read_committed second stage",
+)
+
+
+def records(events: Iterable[dict[str, Any]], per_record: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield key and value: one event, or a JSON array of events of one session."""
+    if per_record == 1:
+        for event in events:
+            yield event["session_id"].encode(), json.dumps(event, separators=(",", ":")).encode()
+        return
+    gathered: dict[str, list[dict[str, Any]]] = {}
+    for event in events:
+        mine = gathered.setdefault(event["session_id"], [])
+        mine.append(event)
+        if len(mine) == per_record:
+            yield event["session_id"].encode(), json.dumps(mine, separators=(",", ":")).encode()
+            mine.clear()
+    for session, mine in gathered.items():
+        if mine:
+            yield session.encode(), json.dumps(mine, separators=(",", ":")).encode()
+
+
+class Measured:
+    """Wall and CPU seconds of a process between two moments."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self._begun = (time.perf_counter(), self._cpu())
+
+    def _cpu(self) -> float:
+        used = self._process.cpu_times()
+        return float(used.user + used.system)
+
+    def end(self) -> dict[str, float]:
+        """Return seconds since the beginning, and the resident memory now."""
+        wall, cpu = time.perf_counter() - self._begun[0], self._cpu() - self._begun[1]
+        return {"wall_s": wall, "cpu_s": cpu, "rss_mb": self._process.memory_info().rss / 1e6}
+
+
+def run(command: list[str], core: int, environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a pinned process."""
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            ["taskset", "-c", str(core), *command], env={**os.environ, **environment}, stdout=out, stderr=out
+        )
+
+
+def measure(process: subprocess.Popen[bytes], done: Callable[[], int], whole: int, what: str) -> dict[str, float]:
+    """Wait for the first progress, then for the end of the work; return the rate."""
+    begun = eventually(done, timeout_s=120, what=f"{what} to begin")
+    measured = Measured(process.pid)
+    eventually(lambda: done() >= whole, timeout_s=1200, what=f"{what} to finish")
+    figures = measured.end()
+    count = whole - begun
+    return {"events": count, **figures, "per_s": count / figures["wall_s"], "per_cpu_s": count / figures["cpu_s"]}
+
+
+def ours(broker: Broker, events: list[dict[str, Any]], per_record: int, core: int, folder: Path) -> dict[str, float]:
+    """Run our worker over the events."""
+    prefix = f"bench-{uuid.uuid4().hex[:8]}."
+    command = [sys.executable, "-m", "streams"]
+    environment = {
+        "AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap,
+        "AGENT_STREAMS_TOPIC_PREFIX": prefix,
+        "PYTHONPATH": str(ROOT),
+    }
+    subprocess.run([*command, "topics", "create"], env={**os.environ, **environment}, check=True, stdout=sys.stderr)
+    count = broker.publish(f"{prefix}events", records(events, per_record))
+    per = len(events) / count
+    process = run([*command, "worker"], core, environment, folder / "worker.log")
+    try:
+
+        def progress() -> int:
+            return int(sum(broker.committed(f"{prefix}workers", f"{prefix}events").values()) * per)
+
+        figures = measure(process, progress, len(events), "the worker")
+        sessions, tools = recount(events)
+        eventually(lambda: totals(broker, prefix)[1] == tools, timeout_s=30, what="the second stage's totals")
+        exact = totals(broker, prefix) == (sessions, tools)
+    finally:
+        process.terminate()
+        process.wait(30)
+    if not exact:
+        sys.exit("the totals are wrong: no figure")
+    return figures
+
+
+def faust(broker: Broker, events: list[dict[str, Any]], core: int, folder: Path) -> dict[str, float]:
+    """Run the textbook Faust app over the events; it has finished when its tools' changelog holds the truth."""
+    prefix = f"stock-{uuid.uuid4().hex[:8]}-"
+    topic = f"{prefix}events"
+    for name in (topic, f"{prefix}by-tool"):
+        broker.create(name, 4)
+    broker.publish(topic, records(events, 1))
+    program = str(ROOT / "tests" / "bench" / "stock_faust.py")
+    process = run([sys.executable, program, broker.bootstrap, prefix, topic], core, {}, folder / "faust.log")
+    ends = sum(event["kind"] == "tool_end" for event in events)
+    try:
+
+        def changelog(name: str) -> int:
+            topic = f"{prefix}faust-{name}-changelog"
+            found = broker.rows(topic) if broker.exists(topic) else {}
+            return sum(json.loads(value)[0] for rows in found.values() for value in rows.values())
+
+        figures = measure(process, lambda: changelog("sessions"), len(events), "stock Faust")
+        measured = Measured(process.pid)
+        eventually(lambda: changelog("tools") >= ends, timeout_s=1200, what="stock Faust's second stage")
+        rest = measured.end()
+        figures["wall_s"] += rest["wall_s"]
+        figures["cpu_s"] += rest["cpu_s"]
+        figures["per_s"] = figures["events"] / figures["wall_s"]
+        figures["per_cpu_s"] = figures["events"] / figures["cpu_s"]
+        exact = changelog("sessions") == len(events) and changelog("tools") == ends
+    finally:
+        process.terminate()
+        process.wait(60)
+    figures["exact"] = exact
+    return figures
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=400_000)
+    parser.add_argument("--per-record", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--core", type=int, default=1)
+    parser.add_argument("--faust", type=int, default=0, help="events for stock Faust; 0 leaves it out")
+    options = parser.parse_args()
+    events = list(Fleet(1).events(options.events))
+    folder = Path(tempfile.mkdtemp(prefix="agent-streams-bench-"))
+    named = os.environ.get("KAFKA_BOOTSTRAP")
+    kafka = None if named else EmbeddedKafka(folder / "kafka")
+    try:
+        broker = Broker(named or (kafka.start() if kafka else ""))
+        print(f"{options.events} events, {options.per_record} per record, one core; on:")
+        print("\n".join(f"  {feature}" for feature in FEATURES))
+        for _ in range(options.runs):
+            show("agent-streams", ours(broker, events, options.per_record, options.core, folder))
+        if options.faust:
+            show("stock Faust", faust(broker, events[: options.faust], options.core, folder))
+    finally:
+        if kafka is not None:
+            kafka.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def show(name: str, figures: dict[str, float]) -> None:
+    """Print one run."""
+    print(
+        f"{name:14} {figures['per_s']:10,.0f} events/s {figures['per_cpu_s']:10,.0f} per CPU-s "
+        f"{figures['wall_s']:7.2f} s wall {figures['cpu_s']:7.2f} s CPU {figures['rss_mb']:6.0f} MB"
+        + ("" if figures.get("exact", True) else "   TOTALS WRONG"),
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""When a partition is flushed, how large a slice is, and who counts as stuck: with invented time."""
+
+import pytest
+
+from streams.worker.pace import Budget, Load, Pace, Seen, SliceSize, Stillness, flush_wait_ms, interval_ms
+
+PACE = Pace(idle_ms=50, busy_ms=250, limit_ms=1000, pending_limit=1000, idle_load=0.5, busy_load=0.9, share=0.25)
+IDLE = Seen(dirty_ms=0, pending=1, drained=True, eager=False, load=0.0, budget_ms=0)
+
+
+def test_nothing_to_flush_waits_for_ever() -> None:
+    assert flush_wait_ms(PACE, IDLE._replace(dirty_ms=None)) is None
+
+
+def test_an_idle_worker_flushes_after_the_short_interval() -> None:
+    assert 50 == flush_wait_ms(PACE, IDLE)
+    assert 20 == flush_wait_ms(PACE, IDLE._replace(dirty_ms=30))
+    assert 0 == flush_wait_ms(PACE, IDLE._replace(dirty_ms=50))
+    assert 0 == flush_wait_ms(PACE, IDLE._replace(dirty_ms=70))
+
+
+def test_the_interval_grows_from_half_load_on() -> None:
+    assert [50, 50, 150, 250, 250] == [round(interval_ms(PACE, load)) for load in (0, 0.5, 0.7, 0.9, 1.0)]
+
+
+def test_an_eager_stage_flushes_as_soon_as_its_input_is_drained() -> None:
+    eager = IDLE._replace(eager=True)
+
+    assert 0 == flush_wait_ms(PACE, eager)
+    assert 50 == flush_wait_ms(PACE, eager._replace(drained=False))
+
+
+def test_an_exhausted_budget_delays_even_an_eager_stage() -> None:
+    assert 80 == flush_wait_ms(PACE, IDLE._replace(eager=True, budget_ms=80))
+    assert 120 == flush_wait_ms(PACE, IDLE._replace(dirty_ms=60, budget_ms=120))
+
+
+def test_no_change_waits_longer_than_the_limit() -> None:
+    """A budget that is never positive again must not stop the flushes."""
+    assert 100 == flush_wait_ms(PACE, IDLE._replace(dirty_ms=900, budget_ms=60_000))
+    assert 0 == flush_wait_ms(PACE, IDLE._replace(dirty_ms=1000, budget_ms=60_000))
+
+
+def test_many_pending_records_are_flushed_at_once() -> None:
+    assert 0 == flush_wait_ms(PACE, IDLE._replace(pending=1000, load=1.0, budget_ms=500))
+
+
+def test_the_budget_is_a_quarter_of_the_time_that_passes() -> None:
+    budget = Budget(share=0.25, burst_ms=10, now_ms=0)
+
+    budget.spend(20, now_ms=0)
+
+    assert 40 == budget.wait_ms(now_ms=0)
+    assert 20 == budget.wait_ms(now_ms=20)
+    assert 0 == budget.wait_ms(now_ms=40)
+
+
+def test_an_idle_hour_saves_no_more_than_a_burst() -> None:
+    budget = Budget(share=0.25, burst_ms=10, now_ms=0)
+
+    budget.spend(20, now_ms=3_600_000)
+
+    assert 40 == budget.wait_ms(now_ms=3_600_000)
+
+
+def test_load_is_the_busy_share_of_the_last_window() -> None:
+    load = Load(window_ms=100, now_ms=0)
+
+    load.add(30, now_ms=50)
+    load.add(30, now_ms=100)
+
+    assert 0.6 == pytest.approx(load.value)
+
+    load.add(0, now_ms=200)
+
+    assert 0 == load.value
+
+
+def test_a_slice_takes_the_loop_for_the_target_time() -> None:
+    slices = SliceSize(8.0)
+
+    for _ in range(50):
+        slices.learn(slices.records, slices.records * 0.004)
+
+    assert 1900 <= slices.records <= 2100
+
+
+def test_a_slice_of_expensive_records_is_small_but_never_empty() -> None:
+    slices = SliceSize(8.0)
+
+    for _ in range(50):
+        slices.learn(slices.records, slices.records * 5.0)
+
+    assert SliceSize.SMALLEST == slices.records
+
+
+def test_who_has_work_and_does_not_move_is_stuck() -> None:
+    still = Stillness(limit_ms=1000, now_ms=0)
+
+    assert not still.stuck(waiting=True, token=1, now_ms=0)
+    assert not still.stuck(waiting=True, token=1, now_ms=999)
+    assert still.stuck(waiting=True, token=1, now_ms=1000)
+
+
+def test_who_moves_or_has_nothing_to_do_is_not_stuck() -> None:
+    still = Stillness(limit_ms=1000, now_ms=0)
+
+    assert not still.stuck(waiting=True, token=1, now_ms=900)
+    assert not still.stuck(waiting=True, token=2, now_ms=1800)
+    assert not still.stuck(waiting=False, token=2, now_ms=2700)
+    assert not still.stuck(waiting=True, token=2, now_ms=3600)

@@ -1,0 +1,92 @@
+"""What a chunk holds is what the library itself would have returned: same records, same positions."""
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+
+from streams.worker.transport import _as_it_is
+
+TP = TopicPartition("agent.rollups", 0)
+PRODUCER, DEAD_PRODUCER = 1, 2
+COMMIT, ABORT = b"\x00\x00\x00\x01", b"\x00\x00\x00\x00"
+
+
+class Assignment:
+    """The position that aiokafka keeps for a partition."""
+
+    active = True
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.paused = False
+
+    def state_value(self, tp: TopicPartition) -> "Assignment":
+        assert tp == TP
+        return self
+
+    def consumed_to(self, position: int) -> None:
+        self.position = position
+
+
+def batch(offset: int, values: Iterable[bytes], *, producer: int = -1, control: bool = False) -> bytes:
+    builder = DefaultRecordBatchBuilder(
+        2, 0, is_transactional=producer >= 0, producer_id=producer, producer_epoch=0, base_sequence=0, batch_size=10**6
+    )
+    for number, value in enumerate(values):
+        builder.append(number, 1000 + number, COMMIT if value == b"commit" else ABORT if control else b"k", value, [])
+    data = bytearray(builder.build())
+    data[0:8] = offset.to_bytes(8, "big")
+    if control:
+        data[22] |= 0x20  # the attribute bit of a control batch
+    return bytes(data)
+
+
+LOGS = {
+    "plain": batch(0, [b"a", b"b"]) + batch(2, [b"c"]),
+    "committed": batch(0, [b"a", b"b"], producer=PRODUCER) + batch(2, [b"commit"], producer=PRODUCER, control=True),
+    "aborted": batch(0, [b"x", b"y"], producer=DEAD_PRODUCER)
+    + batch(2, [b"a"], producer=PRODUCER)
+    + batch(3, [b"abort"], producer=DEAD_PRODUCER, control=True)
+    + batch(4, [b"commit"], producer=PRODUCER, control=True),
+    "marks-only": batch(0, [b"commit"], producer=PRODUCER, control=True),
+    "compacted": batch(5, [b"a"]) + batch(9, [b"b"]),
+}
+
+
+def fetched(log: bytes) -> tuple[FetchResult, Assignment]:
+    assignment = Assignment()
+    records = PartitionRecords(TP, MemoryRecords(log), [(DEAD_PRODUCER, 0)], 0, None, None, False, 1)
+    return FetchResult(TP, assignment=assignment, partition_records=records, backoff=0), assignment
+
+
+def shown(records: Iterable[Any]) -> list[tuple[Any, ...]]:
+    return [(each.offset, each.timestamp, each.key, each.value, list(each.headers)) for each in records]
+
+
+@pytest.mark.parametrize("log", LOGS.values(), ids=LOGS.keys())
+def test_a_chunk_is_what_the_library_returns(log: bytes) -> None:
+    theirs, their_position = fetched(log)
+    ours, our_position = fetched(log)
+    expected = shown(theirs.getall())
+
+    ours._partition_records._consumer_record = _as_it_is
+    records = list(ours._partition_records._records_iterator)
+    ours._update_position()
+
+    assert expected == shown(records)
+    assert their_position.position == our_position.position == ours._partition_records.next_fetch_offset
+
+
+def test_records_of_an_aborted_transaction_never_reach_a_chunk() -> None:
+    ours, _ = fetched(LOGS["aborted"])
+    ours._partition_records._consumer_record = _as_it_is
+
+    values = [record.value for record in itertools.chain(ours._partition_records._records_iterator)]
+
+    assert [b"a"] == values
