@@ -1,0 +1,59 @@
+"""How do the same numbers read as JSON?  One object per metric of the catalogue, with its series.
+
+Never a number that the other pages do not have, and the same units.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from typing import Any
+
+import msgspec
+
+from streams.fold.rollup import LifetimeRow
+from streams.sink.catalog import METRICS
+from streams.sink.exposition import BOUNDS, Samples
+from streams.sink.metric import Metric
+from streams.sink.view import View
+
+_encode = msgspec.json.Encoder().encode
+
+
+def as_json(view: View, samples: Samples) -> Iterator[bytes]:
+    """Yield a JSON object, metric by metric; `samples` are the metrics that are no rows, by name."""
+    separator = b'{"metrics":['
+    for metric in METRICS:
+        series = list(_series(metric, view, samples))
+        if series:
+            named = {"name": metric.name, "kind": metric.kind, "unit": metric.unit, "help": metric.help}
+            yield separator + _encode({**named, "series": series})
+            separator = b",\n"
+    yield b"]}\n" if separator == b",\n" else separator + b"]}\n"
+
+
+def _series(metric: Metric, view: View, samples: Samples) -> Iterator[Mapping[str, Any]]:
+    if metric.dimension is None:
+        for sample in samples.get(metric.name, ()):
+            yield {"labels": dict(zip(metric.columns, sample.labels, strict=True)), "value": sample.value}
+        return
+    for group in view.groups(metric.dimension.name):
+        labels = dict(zip(metric.dimension.columns, group.labels, strict=True))
+        if metric.histogram is not None:
+            yield from _histogram(metric, labels, group.row)
+            continue
+        for part in metric.parts:
+            own = {metric.own_label: part.value} if metric.own_label is not None else {}
+            sums = group.row.sums
+            value = sum(sums.get(name, 0) for name in part.plus) - sum(sums.get(name, 0) for name in part.minus)
+            yield {"labels": {**labels, **own}, "value": value if metric.scale == 1 else value / metric.scale}
+
+
+def _histogram(metric: Metric, labels: Mapping[str, str], row: LifetimeRow) -> Iterator[Mapping[str, Any]]:
+    seen = row.histograms.get(metric.histogram or "")
+    if seen is not None:
+        cumulative = list(accumulate(seen.buckets))
+        yield {
+            "labels": labels,
+            "count": cumulative[-1],
+            "sum": seen.sum_us / metric.scale,
+            "buckets": dict(zip(BOUNDS, cumulative, strict=True)),
+        }

@@ -1,0 +1,145 @@
+"""What is a metric: its name, kind, unit and labels, and which measures of which rows it is made of.
+
+Never a number: `streams.sink.catalog` lists the metrics, the view holds what they show.
+"""
+
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from streams.fold.measure import AGENT, AGENT_TOOL, ALL, MODEL, PARTITION, PROVIDER, TENANT, TOOL, Dimension
+from streams.fold.sketch import DURATION_BOUNDS_US
+
+Kind: TypeAlias = Literal["counter", "gauge", "histogram", "info", "summary"]
+# Where the numbers of a metric come from when they are no rows: the view as a whole, or the process that serves it.
+Origin: TypeAlias = Literal["alerts", "breakers", "view", "exporter", "worker"]
+
+US_PER_SECOND: Final = 1_000_000
+NANO_PER_USD: Final = 1_000_000_000
+SCALES: Final[Mapping[str, int]] = {"seconds": US_PER_SECOND, "usd": NANO_PER_USD}  # stored units in an exported one
+
+# How many keys of a dimension have series of their own; the rest share one each, labelled OVERFLOW.  Names of agents,
+# tools, models and tenants are chosen by whoever publishes: with these about 36,000 series is the most there can be.
+# Partitions are chosen by the operator.
+KEYS_MAX: Final[Mapping[str, int]] = {
+    ALL.name: 1,
+    AGENT.name: 200,
+    TOOL.name: 200,
+    MODEL.name: 50,
+    PROVIDER.name: 20,
+    TENANT.name: 200,
+    AGENT_TOOL.name: 500,
+    PARTITION.name: PARTITION.rows_max,
+}
+BREAKERS_MAX: Final = 500  # circuits with a series of their own; states cannot be added up, so the rest have none
+
+
+class Sample(NamedTuple):
+    """One number of a metric that reads no rows; `created_ms` is when a counter began, −1 for unknown."""
+
+    labels: tuple[str, ...]
+    value: float
+    created_ms: int = -1
+
+
+class Part(NamedTuple):
+    """One value of a metric's own label, and the measures that are added and subtracted for it."""
+
+    value: str | None
+    plus: tuple[str, ...]
+    minus: tuple[str, ...] = ()
+
+
+class Metric(NamedTuple):
+    """One exported metric.
+
+    It reads the rows of `dimension`, or has an `origin` of its own.  `columns` are all labels but `le`; with an
+    `own_label`, which is the last of them, a row has one series per part.  `seed_names` are what the seed documents
+    call it.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    help: str
+    dimension: Dimension | None
+    columns: tuple[str, ...]
+    parts: tuple[Part, ...] = ()
+    histogram: str | None = None
+    own_label: str | None = None
+    origin: Origin | None = None
+    seed_names: tuple[str, ...] = ()
+
+    @property
+    def family(self) -> str:
+        """The name without what its kind appends: OpenMetrics names families so."""
+        return self.name.removesuffix({"counter": "_total", "info": "_info"}.get(self.kind, ""))
+
+    @property
+    def scale(self) -> int:
+        """How many stored units of a row make one exported one."""
+        return SCALES.get(self.unit, 1)
+
+    @property
+    def series_per_key(self) -> int:
+        """How many series one row of the dimension has."""
+        return len(DURATION_BOUNDS_US) + 3 if self.histogram is not None else len(self.parts)
+
+    @property
+    def series_max(self) -> int | None:
+        """How many series there can be, the overflow included; None when something else bounds them."""
+        return None if self.dimension is None else self.series_per_key * (KEYS_MAX[self.dimension.name] + 1)
+
+
+def plain(
+    name: str,
+    dimension: Dimension,
+    help_text: str,
+    plus: tuple[str, ...],
+    minus: tuple[str, ...] = (),
+    *,
+    unit: str = "",
+    seeds: tuple[str, ...] = (),
+) -> Metric:
+    """Return a counter, or a gauge when the name says so, with one series per row."""
+    kind: Kind = "counter" if name.endswith("_total") else "gauge"
+    part = Part(None, plus, minus)
+    return Metric(name, kind, unit, help_text, dimension, dimension.columns, (part,), seed_names=seeds)
+
+
+def by(
+    name: str,
+    dimension: Dimension,
+    help_text: str,
+    own_label: str,
+    measures: Mapping[str, str],
+    *,
+    unit: str = "",
+    seeds: tuple[str, ...] = (),
+) -> Metric:
+    """Return a counter with one series per row and value of its own label."""
+    parts = tuple(Part(value, (measure,)) for value, measure in measures.items())
+    columns = (*dimension.columns, own_label)
+    return Metric(name, "counter", unit, help_text, dimension, columns, parts, own_label=own_label, seed_names=seeds)
+
+
+def durations(
+    name: str, dimension: Dimension, help_text: str, histogram: str, *, seeds: tuple[str, ...] = ()
+) -> Metric:
+    """Return a histogram of durations, in seconds."""
+    return Metric(
+        name, "histogram", "seconds", help_text, dimension, dimension.columns, histogram=histogram, seed_names=seeds
+    )
+
+
+def own(
+    name: str,
+    kind: Kind,
+    help_text: str,
+    origin: Origin,
+    columns: tuple[str, ...] = (),
+    *,
+    unit: str = "",
+    seeds: tuple[str, ...] = (),
+) -> Metric:
+    """Return a metric that reads no rows: its samples come from its origin, in the unit it is exported in."""
+    return Metric(name, kind, unit, help_text, None, columns, origin=origin, seed_names=seeds)

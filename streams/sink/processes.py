@@ -1,0 +1,101 @@
+"""What do our own processes say of themselves: the exporter on its page, a worker on its own?  Rows of the catalogue.
+
+Never a number of the product: these end with the process.
+"""
+
+from typing import Final
+
+from streams.sink.metric import own
+
+_BUILD_INFO: Final = own(
+    "agent_streams_build_info", "info", "What is running; the value is always 1.", "exporter", ("version", "python")
+)
+
+OF_EXPORTER: Final = (
+    own(
+        "agent_state_age_seconds",
+        "gauge",
+        "How long ago everything shown here was known to be what the workers had last committed.",
+        "exporter",
+        unit="seconds",
+    ),
+    own("agent_exporter_rows", "gauge", "Rows of the tables this exporter holds.", "exporter"),
+    own("agent_exporter_records_total", "counter", "Records read from the topics since the start.", "exporter"),
+    own(
+        "agent_exporter_unreadable_records_total",
+        "counter",
+        "Alert and breaker records that could not be read and were left out.",
+        "exporter",
+    ),
+    own("agent_exporter_scrapes_total", "counter", "Pages served since the start.", "exporter"),
+    own(
+        "agent_exporter_refused_scrapes_total",
+        "counter",
+        "Pages refused because too many were being made.",
+        "exporter",
+    ),
+    own(
+        "agent_exporter_scrape_duration_seconds",
+        "gauge",
+        "How long the page before this one took to make.",
+        "exporter",
+        unit="seconds",
+    ),
+    _BUILD_INFO,
+)
+
+OF_WORKER: Final = (
+    own("agent_worker_ready", "gauge", "1 while every partition this worker owns is being read, else 0.", "worker"),
+    own(
+        "agent_worker_lag_offsets",
+        "gauge",
+        "Offsets between what is folded and the end of a partition this worker owns, transaction marks included.",
+        "worker",
+        ("stage", "partition"),
+    ),
+    own("agent_worker_records_total", "counter", "Records folded.", "worker"),
+    own("agent_worker_chunks_total", "counter", "Fetch results folded.", "worker"),
+    own(
+        "agent_worker_stale_chunks_total",
+        "counter",
+        "Fetch results dropped because they were read before the last seek; they are read again.",
+        "worker",
+    ),
+    own("agent_worker_ticks_total", "counter", "Times that partitions were told what time it is.", "worker"),
+    own(
+        "agent_worker_flush_duration_seconds",
+        "summary",
+        "How long committed transactions took; the quantiles are those of the newest.",
+        "worker",
+        ("quantile",),
+        unit="seconds",
+    ),
+    own("agent_worker_rows_written_total", "counter", "Rows written to changelogs.", "worker"),
+    own("agent_worker_records_sent_total", "counter", "Records written to topics other than changelogs.", "worker"),
+    own(
+        "agent_worker_fold_seconds_total",
+        "counter",
+        "Time of the event loop spent on folding.",
+        "worker",
+        unit="seconds",
+    ),
+    own(
+        "agent_worker_encode_seconds_total",
+        "counter",
+        "Time of the event loop spent on encoding what is written.",
+        "worker",
+        unit="seconds",
+    ),
+    own(
+        "agent_worker_unknown_outcomes_total",
+        "counter",
+        "Transactions of which nobody knew whether they were committed; their partitions were loaded anew.",
+        "worker",
+    ),
+    own("agent_worker_retries_total", "counter", "Attempts to connect or to load that failed.", "worker"),
+    own("agent_worker_rebalances_total", "counter", "Times that partitions were assigned anew.", "worker"),
+    own("agent_worker_partition_loads_total", "counter", "Partitions loaded from their changelogs.", "worker"),
+    own("agent_worker_rows_loaded_total", "counter", "Rows read while loading.", "worker"),
+    own("agent_worker_load_seconds_total", "counter", "Time spent on loading.", "worker", unit="seconds"),
+    _BUILD_INFO,
+)

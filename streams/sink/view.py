@@ -1,0 +1,291 @@
+"""Which rows stand behind each set of labels that readers see: lifetime rows, added up where they share one.
+
+Never reads Kafka or a clock, and never drops a number: a key without a series of its own is part of the overflow's.
+
+Rows are fed as they stand in the changelog and only remembered; `settle` takes in all that was fed before it, so a
+page is made of one moment, and a row that changed a hundred times since the last page is decoded once.
+"""
+
+from bisect import insort
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from streams.errors import StateRefused
+from streams.fold.measure import ALL, DIMENSIONS, PARTITION
+from streams.fold.rollup import LifetimeHistogram, LifetimeRow, PaneRow, decode_lifetime, decode_pane
+from streams.fold.session import OVERFLOW
+from streams.fold.sketch import DURATION_BOUNDS_US
+from streams.sink.metric import KEYS_MAX, Sample
+from streams.sink.verdicts import Alerts, Breakers
+
+# How the second stage keys its changelog: one letter, then the key (a pane's: size, start, key; the meta row's: none).
+LIFETIME: Final = b"l"
+PANE: Final = b"p"
+META: Final = b"m"
+META_CODEC: Final = 1
+
+ROWS_PER_STEP: Final = 16  # about 0.2 ms
+_TAKEN: Final = frozenset({LIFETIME, META})
+BUCKETS: Final = len(DURATION_BOUNDS_US) + 1
+
+Labels = tuple[str, ...]
+Place = tuple[int, bytes]  # partition, changelog key
+
+
+class Upstream(Struct, array_like=True):
+    """What the second stage knows of a partition of the events topic; what readers do not need is left out."""
+
+    sequence: int
+    events: int
+    watermark_ms: int
+
+
+class Meta(Struct, array_like=True):
+    """The meta row of a partition of the second stage."""
+
+    next_offset: int
+    clock_ms: int
+    upstreams: dict[int, Upstream]
+    incarnation: int
+    codec: int
+
+
+_decode_meta: Final = msgspec.msgpack.Decoder(Meta).decode
+
+
+class Group:
+    """All rows behind one set of labels; `row` is their sum, and the row itself when there is only one."""
+
+    __slots__ = ("_summed", "dimension", "labels", "members", "row")
+
+    def __init__(self, dimension: str, labels: Labels) -> None:
+        self.dimension = dimension
+        self.labels = labels
+        self.members: dict[Place, LifetimeRow] = {}
+        self.row = LifetimeRow(dimension, labels, -1, -1, -1)
+        self._summed = False
+
+    def put(self, place: Place, row: LifetimeRow | None) -> None:
+        """Put a row in the place of what stood there; None takes it away."""
+        old = self.members.pop(place, None)
+        if row is not None:
+            self.members[place] = row
+        if len(self.members) > 1 and self._summed:
+            if old is not None:
+                _add(self.row, old, -1)
+            if row is not None:
+                _add(self.row, row, 1)
+        else:
+            self._sum()
+
+    def _sum(self) -> None:
+        self._summed = len(self.members) > 1
+        if not self._summed:
+            self.row = next(iter(self.members.values()), self.row)
+            return
+        self.row = LifetimeRow(self.dimension, self.labels, -1, -1, -1)
+        for row in self.members.values():
+            _add(self.row, row, 1)
+
+
+def _add(total: LifetimeRow, row: LifetimeRow, sign: int) -> None:
+    if row.created_ms >= 0:
+        total.created_ms = min(row.created_ms, total.created_ms) if total.created_ms >= 0 else row.created_ms
+    total.touched_ms = max(total.touched_ms, row.touched_ms)
+    sums = total.sums
+    for name, value in row.sums.items():
+        sums[name] = sums.get(name, 0) + sign * value
+    for name, histogram in row.histograms.items():
+        known = total.histograms.get(name)
+        if known is None:
+            known = total.histograms[name] = LifetimeHistogram(0, [0] * BUCKETS)
+        known.sum_us += sign * histogram.sum_us
+        buckets = known.buckets
+        for at, count in enumerate(histogram.buckets):
+            buckets[at] += sign * count
+
+
+class View:
+    """What the second stage's changelog and the topics of alerts and breakers add up to."""
+
+    def __init__(
+        self,
+        partitions: int,
+        keys_max: Mapping[str, int] = KEYS_MAX,
+        *,
+        started_ms: int = -1,
+        keep_panes: bool = False,
+    ) -> None:
+        # An ordinal counts arrivals within a partition, so every partition names its share.
+        self._shares = {name: -(-keys_max.get(name, KEYS_MAX[name]) // partitions) for name in DIMENSIONS}
+        self._keep_panes = keep_panes
+        self._fed: dict[Place, bytes | None] = {}
+        self._settling: dict[Place, bytes | None] = {}
+        self._places: dict[Place, Group] = {}
+        self._groups: dict[str, dict[Labels, Group]] = {name: {} for name in DIMENSIONS}
+        self._order: dict[str, list[Group]] = {name: [] for name in DIMENSIONS}
+        self._panes: dict[Place, bytes] = {}
+        self._metas: dict[int, Meta] = {}
+        self._watchers: list[set[Group]] = []
+        self.alerts = Alerts(started_ms)
+        self.breakers = Breakers()
+
+    # ---- feeding ------------------------------------------------------------------------------------------------
+
+    def feed(self, partition: int, rows: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Take rows of one partition of the changelog, in log order; values of None are tombstones."""
+        fed, keep_panes = self._fed, self._keep_panes
+        for key, value in rows:
+            kind = key[:1]
+            if kind in _TAKEN:
+                fed[partition, key] = value
+            elif keep_panes and kind == PANE:
+                if value is None:
+                    self._panes.pop((partition, key), None)
+                else:
+                    self._panes[partition, key] = value
+
+    def settle(self) -> Iterator[None]:
+        """Take in all that was fed so far, a step at a time. Raises StateRefused for rows it cannot read.
+
+        What is left when nobody goes on is taken in the next time.
+        """
+        settling = self._settling
+        settling.update(self._fed)
+        self._fed = {}
+        while settling:
+            for _ in range(min(ROWS_PER_STEP, len(settling))):
+                place, value = settling.popitem()
+                if place[1][:1] == META:
+                    self._take_meta(place[0], value)
+                else:
+                    self._take_row(place, value)
+            yield
+
+    def _take_row(self, place: Place, value: bytes | None) -> None:
+        group = self._places.get(place)
+        if value is None:
+            if group is None:
+                return
+            del self._places[place]
+            group.put(place, None)
+            if not group.members:
+                del self._groups[group.dimension][group.labels]
+                self._order[group.dimension].remove(group)
+        else:
+            row = _decode(place, value)
+            if row.dimension not in DIMENSIONS:  # a newer release has more of them
+                return
+            group = group or self._group(place, row)
+            group.put(place, row)
+        for changed in self._watchers:
+            changed.add(group)
+
+    def _group(self, place: Place, row: LifetimeRow) -> Group:
+        """Return the group a row belongs to, for as long as the row exists."""
+        named = 0 <= row.ordinal < self._shares[row.dimension]
+        labels = row.labels if named else (OVERFLOW,) * len(row.labels)
+        groups = self._groups[row.dimension]
+        group = groups.get(labels)
+        if group is None:
+            group = groups[labels] = Group(row.dimension, labels)
+            insort(self._order[row.dimension], group, key=_labels)
+        self._places[place] = group
+        return group
+
+    def _take_meta(self, partition: int, value: bytes | None) -> None:
+        if value is None:
+            return
+        try:
+            meta = _decode_meta(value)
+        except msgspec.DecodeError as error:
+            raise _newer(partition, f"its meta row cannot be read ({error})") from error
+        if meta.codec != META_CODEC:
+            raise _newer(partition, f"its meta row has version {meta.codec}, this program reads {META_CODEC}")
+        known = self._metas.get(partition)
+        if known is not None and meta.next_offset < known.next_offset:
+            raise StateRefused(
+                f"rollups changelog, partition {partition}: its state goes on at offset {meta.next_offset}, after it "
+                f"had reached {known.next_offset}. The topics were created anew: restart this process to read them "
+                "from their beginning"
+            )
+        self._metas[partition] = meta
+
+    # ---- reading ------------------------------------------------------------------------------------------------
+
+    def watch(self) -> set[Group]:
+        """Return a set that every changed group is added to from now on; whoever asked empties it."""
+        changed: set[Group] = set()
+        for order in self._order.values():
+            changed.update(order)
+        self._watchers.append(changed)
+        return changed
+
+    def groups(self, dimension: str) -> list[Group]:
+        """Return the groups of a dimension in the order of their labels; it belongs to the view."""
+        return self._order[dimension]
+
+    def panes(self) -> Iterator[tuple[str, PaneRow]]:
+        """Yield every pane with the key it belongs to; nothing unless they are kept."""
+        for (_, key), value in self._panes.items():
+            yield key.split(b":", 2)[2].decode(), decode_pane(value)
+
+    @property
+    def rows(self) -> int:
+        """How many lifetime rows there are."""
+        return len(self._places)
+
+    def samples(self) -> dict[str, list[Sample]]:
+        """Return the metrics that are no rows, by name."""
+        return {
+            "agent_stream_events_unreconciled": [Sample((), self._unreconciled())],
+            "agent_stream_watermark_timestamp_seconds": self._watermarks(),
+            "agent_series_overflow_keys": self._overflows(),
+            **self.alerts.samples(),
+            **self.breakers.samples(),
+        }
+
+    def _unreconciled(self) -> int:
+        counted = sum(
+            group.row.sums.get("applied", 0) + group.row.sums.get("late", 0) for group in self._order[PARTITION.name]
+        )
+        return counted - sum(group.row.sums.get("events", 0) for group in self._order[ALL.name])
+
+    def _watermarks(self) -> list[Sample]:
+        newest: dict[int, int] = {}
+        for meta in self._metas.values():
+            for source, upstream in meta.upstreams.items():
+                newest[source] = max(newest.get(source, -1), upstream.watermark_ms)
+        return [Sample((str(source),), newest[source] / 1000) for source in sorted(newest) if newest[source] >= 0]
+
+    def _overflows(self) -> list[Sample]:
+        samples: list[Sample] = []
+        for name, dimension in DIMENSIONS.items():
+            if dimension.columns:
+                group = self._groups[name].get((OVERFLOW,) * len(dimension.columns))
+                samples.append(Sample((name,), 0 if group is None else len(group.members)))
+        return samples
+
+
+def _labels(group: Group) -> Labels:
+    return group.labels
+
+
+def _decode(place: Place, value: bytes) -> LifetimeRow:
+    try:
+        row = decode_lifetime(value)
+    except msgspec.DecodeError as error:
+        raise _newer(place[0], f"row {place[1]!r} cannot be read ({error})") from error
+    if any(len(histogram.buckets) != BUCKETS for histogram in row.histograms.values()):
+        raise _newer(place[0], f"row {place[1]!r} has other histogram buckets than this program")
+    return row
+
+
+def _newer(partition: int, what: str) -> StateRefused:
+    return StateRefused(
+        f"rollups changelog, partition {partition}: {what}. It was written by another release: run the same release "
+        "here as in the workers"
+    )
