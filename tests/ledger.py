@@ -1,0 +1,199 @@
+"""What must come of the records of a partition: which events count, and what they add up to along every dimension.
+
+Shares no code with the product.  Whoever made the records says what they mean; nothing is parsed here.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+Event = dict[str, Any]
+Totals = dict[str, int]
+Place = tuple[str, tuple[str, ...]]  # dimension and labels
+
+SKEW_MS: Final = 60_000
+GRACE_MS: Final = 300_000
+USAGE: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+NOUNS: Final = {"agent": "requests", "model": "model_calls", "tool": "tool_calls"}
+DURATIONS: Final = {"agent_end": "request_duration", "model_end": "model_duration", "tool_end": "tool_duration"}
+
+
+class Judged(NamedTuple):
+    """An event, and the time its publisher means, in epoch milliseconds."""
+
+    event: Event
+    event_ms: int
+
+
+class Counted(NamedTuple):
+    """An event that counts, and whether it came too late for any window."""
+
+    event: Event
+    late: bool
+
+
+class PartitionLedger:
+    """One source partition: take its records in log order."""
+
+    def __init__(self) -> None:
+        self.counters: Totals = {}
+        self.counted: list[Counted] = []
+        self.watermark_ms = -1
+        self._seen: set[Any] = set()
+
+    def take(self, timestamp: int, events: Sequence[Judged], refused: Sequence[str] = ()) -> None:
+        """Judge one record: good events in their order, and the reasons of what is refused."""
+        for reason in refused:
+            self._count("rejected")
+            self._count(f"rejected_{reason}")
+        for event, said_ms in events:
+            event_ms = said_ms
+            if event_ms - timestamp > SKEW_MS:
+                event_ms = timestamp
+                self._count("skewed")
+            if self._repeated(event):
+                self._count("duplicate")
+                continue
+            self.watermark_ms = max(self.watermark_ms, event_ms)
+            late = event_ms < self.watermark_ms - GRACE_MS
+            self._count("late" if late else "applied")
+            self.counted.append(Counted(event, late))
+
+    def _repeated(self, event: Event) -> bool:
+        """Remember an event for ever; the product does so within its horizon."""
+        mark: Any = event["id"]
+        if "seq" in event and "source" in event:
+            mark = event.get("session_id"), event["source"], event["seq"]
+        if mark in self._seen:
+            return True
+        self._seen.add(mark)
+        return False
+
+    def _count(self, name: str) -> None:
+        grow(self.counters, name)
+        if name in {"applied", "late", "duplicate", "rejected"}:
+            grow(self.counters, "received")
+
+
+def grow(totals: Totals, name: str, by: int = 1) -> None:
+    """Add to a total; zeroes leave no trace."""
+    if by:
+        totals[name] = totals.get(name, 0) + by
+
+
+def micros(ms: float) -> int:
+    """Round milliseconds half up to whole microseconds."""
+    return int(ms * 1000 + 0.5)
+
+
+def session_totals(counted: Iterable[Counted]) -> dict[str, Totals]:
+    """Add up what a session's rows must hold in the end."""
+    sessions: dict[str, Totals] = {}
+    for event, late in counted:
+        session_id = event.get("session_id")
+        if session_id is not None:
+            totals = sessions.setdefault(session_id, {})
+            grow(totals, "events")
+            grow(totals, "late", int(late))
+            _add_to_session(totals, event)
+    return sessions
+
+
+def _add_to_session(totals: Totals, event: Event) -> None:
+    kind = event["kind"]
+    if kind in {"error", "heartbeat"}:
+        grow(totals, f"{kind}s")
+    if kind == "token_usage" and event.get("scope", "leaf") == "leaf":
+        for name in (*USAGE, "cost_nano_usd"):
+            grow(totals, name, event.get(name) or 0)
+        grow(totals, "unpriced", int("cost_nano_usd" not in event))
+    if kind in DURATIONS:
+        noun = kind.removesuffix("_end")
+        prefix = {"agent": "request"}.get(noun, noun)
+        grow(totals, NOUNS[noun])
+        grow(totals, f"{prefix}_us", micros(event.get("duration_ms", 0)))
+        grow(totals, f"{prefix}_errors", int(_failed(event)))
+
+
+def _failed(event: Event) -> bool:
+    return event.get("status", "success") in {"error", "timeout", "validation_error"}
+
+
+def places(event: Event) -> list[Place]:
+    """Name every key of every dimension that an event adds to."""
+    found: list[Place] = [("all", ()), ("agent", (event["agent"],))]
+    if event.get("tenant") is not None:
+        found.append(("tenant", (event["tenant"],)))
+    if event["kind"] in {"tool_start", "tool_end"}:
+        found += [("tool", (event["tool"],)), ("agent_tool", (event["agent"], event["tool"]))]
+    if event["kind"] in {"model_start", "model_end", "token_usage"}:
+        found.append(("model", (event["model"],)))
+        if event.get("provider") is not None:
+            found.append(("provider", (event["provider"],)))
+    return found
+
+
+def added(event: Event) -> Totals:
+    """Say what an event adds to each of its places; how ends found their starts is left out: it hangs on ticks."""
+    kind, totals = event["kind"], {"events": 1}
+    noun, _, what = kind.partition("_")
+    if kind == "heartbeat":
+        totals["heartbeats"] = 1
+    elif kind == "error":
+        totals |= {"errors": 1, f"errors_{event.get('error_type', 'other')}": 1}
+    elif noun in NOUNS and what == "start":
+        totals[f"{NOUNS[noun]}_started"] = 1
+    elif kind in DURATIONS:
+        totals[f"{NOUNS[noun]}_{event.get('status', 'success')}"] = 1
+        if kind == "tool_end":
+            grow(totals, "tool_retries", int(event.get("attempt", 1) > 1))
+            grow(totals, "tool_input_bytes", event.get("input_bytes", 0))
+            grow(totals, "tool_output_bytes", event.get("output_bytes", 0))
+    elif kind == "token_usage" and event.get("scope", "leaf") == "aggregate":
+        totals["usage_aggregates"] = 1
+    elif kind == "token_usage":
+        totals["usage_reports"] = 1
+        for name in (*USAGE, "cost_nano_usd"):
+            grow(totals, name, event.get(name) or 0)
+        grow(totals, "unpriced", int("cost_nano_usd" not in event))
+    return totals
+
+
+def durations(event: Event) -> dict[str, int]:
+    """Say what an event adds to histograms, in µs."""
+    kind = event["kind"]
+    if kind not in DURATIONS:
+        return {}
+    found = {DURATIONS[kind]: micros(event.get("duration_ms", 0))}
+    if event.get("first_token_ms") is not None:
+        found["first_token"] = micros(event["first_token_ms"])
+    return found
+
+
+class KeyTotals:
+    """What one key of one dimension must hold: sums, those of them that are in panes, and durations."""
+
+    def __init__(self) -> None:
+        self.sums: Totals = {}
+        self.in_panes: Totals = {}
+        self.durations: dict[str, list[int]] = {}
+        self.in_bins: Totals = {}
+
+    def add(self, event: Event, *, late: bool) -> None:
+        """Add one event."""
+        for name, by in added(event).items():
+            grow(self.sums, name, by)
+            if not late:
+                grow(self.in_panes, name, by)
+        for name, us in durations(event).items():
+            self.durations.setdefault(name, []).append(us)
+            if not late:
+                grow(self.in_bins, name)
+
+
+def dimension_totals(counted: Iterable[Counted]) -> dict[Place, KeyTotals]:
+    """Add up what every key of every dimension must hold in the end."""
+    totals: dict[Place, KeyTotals] = {}
+    for event, late in counted:
+        for place in places(event):
+            totals.setdefault(place, KeyTotals()).add(event, late=late)
+    return totals

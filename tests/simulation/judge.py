@@ -1,0 +1,385 @@
+"""Was a life right?  Compares what the logs hold in the end with what was published.
+
+Reads changelogs as a reader would who has never seen a worker; knows nothing of crashes or seeds.
+
+While the broker keeps its promise everything is exact.  When it leaves the beginning of an aborted transaction visible
+(a torn one: rows, but not the meta row that ends them), stamps still keep exact: the totals of every session but for
+what of them was late, what was received, what was refused and its dead letters, and that the second stage holds what
+the first has sent.  Lost are then the deltas of the torn flush: its events are counted as duplicates.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+from ledger import KeyTotals, PartitionLedger, Place, Totals, dimension_totals, grow, session_totals
+from simulation.broker import DEAD_LETTER, EVENTS, ROLLUPS, Broker, Record
+from simulation.owner import SESSIONS
+from simulation.verdicts import follow_alerts, follow_breakers, stored_alerts, stored_breakers
+from simulation.world import World
+
+from streams.fold import session
+from streams.fold.rollup import LifetimeRow, PaneRow
+from streams.fold.session import OVERFLOW, SessionRow
+from streams.stage.plan import StagePartition
+from streams.stage.rollups import RollupsPartition
+from streams.stage.sessions import SessionsPartition
+
+BOUNDS_US: Final = [10_000 * 2**n for n in range(14)]
+FAMILIES: Final = {"requests": 0, "model_calls": 1, "tool_calls": 2}
+SESSION_FIELDS: Final = (
+    "events", "late", "errors", "heartbeats", "requests", "request_errors", "request_us", "model_calls", "model_errors",
+    "model_us", "tool_calls", "tool_errors", "tool_us", "input_tokens", "output_tokens", "cache_read_tokens",
+    "cache_write_tokens", "reasoning_tokens", "cost_nano_usd", "unpriced",
+)  # fmt: skip
+
+
+class Judge:
+    """Everything a life has left behind, and everything it must have left."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.broker: Broker = world.broker
+        self.torn = world.nature.torn
+        self.ledgers = [self._ledger(n) for n in range(world.partitions[SESSIONS])]
+        self.sessions = [self._sessions(n) for n in range(world.partitions[SESSIONS])]
+        self.rollups = [self._rollups(n) for n in range(world.partitions[ROLLUPS])]
+        self.rows: dict[Place, list[LifetimeRow]] = {}
+        self.panes: dict[Place, list[PaneRow]] = {}
+        for part in self.rollups:
+            for keyed in part.keyed():
+                place = keyed.row.dimension, keyed.row.labels
+                self.rows.setdefault(place, []).append(keyed.row)
+                self.panes.setdefault(place, []).extend(keyed.panes.rows.values())
+
+    def judge(self) -> None:
+        """Raise AssertionError when anything is not as it must be."""
+        self.live_states_equal_loaded_ones()
+        self.offsets_agree()
+        self.per_session()
+        self.dead_letters()
+        self.rollups_add_up_what_was_sent()
+        if self.torn:
+            self.torn_counters()
+            return
+        self.counters()
+        self.verdicts()
+        self.conservation()
+        self.per_key()
+        self.in_flight()
+
+    # ---- what there is ----------------------------------------------------------------------------------------------
+
+    def _ledger(self, partition: int) -> PartitionLedger:
+        ledger = PartitionLedger()
+        for _, one in self.world.published.get(partition, ()):
+            ledger.take(one.timestamp, one.events, [reason for _, reason in one.refused])
+        return ledger
+
+    def _changelog(self, stage: str, partition: int) -> list[tuple[bytes, bytes | None]]:
+        log = self.broker.log(f"{stage}.changelog", partition)
+        records, position = log.read(0, log.end)
+        assert position == log.end, "a transaction is open in the end"
+        return [(record.key or b"", record.value) for record in records]
+
+    def _sessions(self, partition: int) -> SessionsPartition:
+        part = SessionsPartition(partition, self.world.partitions[SESSIONS], self.world.partitions[ROLLUPS])
+        part.load(self._changelog(SESSIONS, partition))
+        part.loaded()
+        return part
+
+    def _rollups(self, partition: int) -> RollupsPartition:
+        part = RollupsPartition(partition, self.world.partitions[ROLLUPS])
+        part.load(self._changelog(ROLLUPS, partition))
+        part.loaded()
+        return part
+
+    # ---- states -----------------------------------------------------------------------------------------------------
+
+    def live_states_equal_loaded_ones(self) -> None:
+        """What a compacted changelog holds is what its owner holds."""
+        for n, part in enumerate(self.sessions):
+            live = self.world.owners[SESSIONS, n].state
+            assert isinstance(live, SessionsPartition)
+            same(_session_rows(part), _session_rows(live), f"rows of sessions {n}, loaded and live")
+            same(part.counters(), live.counters(), f"counters of sessions {n}, loaded and live")
+            same(part.watermark_ms, live.watermark_ms, f"watermark of sessions {n}, loaded and live")
+        for n, other in enumerate(self.rollups):
+            owned = self.world.owners[ROLLUPS, n].state
+            assert isinstance(owned, RollupsPartition)
+            same(_rollup_rows(other), _rollup_rows(owned), f"rows of rollups {n}, loaded and live")
+
+    def offsets_agree(self) -> None:
+        """The group's offset, the meta row and the end of what may be read tell the same."""
+        states: tuple[tuple[str, str, Sequence[StagePartition]], ...] = (
+            (SESSIONS, EVENTS, self.sessions),
+            (ROLLUPS, ROLLUPS, self.rollups),
+        )
+        for stage, topic, parts in states:
+            for n, part in enumerate(parts):
+                records, _ = self.broker.log(topic, n).read(0, 10**9)
+                following = records[-1].offset + 1 if records else None
+                same(part.next_offset, following, f"next offset of {stage} {n}")
+                same(self.broker.offsets.get((topic, n)), following, f"committed offset of {stage} {n}")
+
+    def verdicts(self) -> None:
+        """Alerts and breakers were told exactly once, and their rows stand where the last record says."""
+        alerts: dict[str, tuple[int, int, str]] = {}
+        breakers: dict[str, tuple[int, str]] = {}
+        for stage, n in self.world.slots:
+            rows = {key: value for key, value in dict(self._changelog(stage, n)).items() if value is not None}
+            alerts |= stored_alerts(rows, f"{stage}-{n}")
+            breakers |= stored_breakers(rows)
+        same(follow_alerts(self.broker), alerts, "alerts told and stored")
+        same(follow_breakers(self.broker), breakers, "circuits told and stored")
+
+    # ---- the first stage --------------------------------------------------------------------------------------------
+
+    def counters(self) -> None:
+        """Every partition has counted what was published to it, by outcome."""
+        for n, (ledger, part) in enumerate(zip(self.ledgers, self.sessions, strict=True)):
+            counted = part.counters()
+            told = {name: counted.get(name, 0) for name in ledger.counters}
+            same(told, ledger.counters, f"counters of sessions {n}")
+            same(part.watermark_ms, ledger.watermark_ms, f"watermark of sessions {n}")
+
+    def torn_counters(self) -> None:
+        """Torn transactions lose counts of what applied, but nothing is counted twice and all of it was received."""
+        for ledger, part in zip(self.ledgers, self.sessions, strict=True):
+            counted, expected = part.counters(), ledger.counters
+            assert counted.get("received", 0) == expected.get("received", 0)
+            assert counted.get("rejected", 0) == expected.get("rejected", 0)
+            assert counted.get("duplicate", 0) >= expected.get("duplicate", 0)
+
+    def per_session(self) -> None:
+        """The incarnations of a session add up to its events, those already forgotten included."""
+        found: dict[str, Totals] = {}
+        for partition in range(len(self.sessions)):
+            for (session_id, _, _), row in self._incarnations(partition).items():
+                totals = found.setdefault(session_id, {})
+                for name in SESSION_FIELDS:
+                    grow(totals, name, getattr(row, name))
+                assert sum(tool.calls for tool in row.tools.values()) == row.tool_calls
+                assert sum(tool.duration_us for tool in row.tools.values()) == row.tool_us
+        expected = session_totals(one for ledger in self.ledgers for one in ledger.counted)
+        if self.torn:  # a repeat skipped by its stamp may have moved the watermark
+            for totals in (*found.values(), *expected.values()):
+                totals.pop("late", None)
+        same(found, expected, "totals by session")
+
+    def _incarnations(self, partition: int) -> dict[tuple[str, int, int], SessionRow]:
+        """Return the last version of every incarnation, by session, how often it was forgotten, and number."""
+        last: dict[tuple[str, int, int], SessionRow] = {}
+        closed: set[tuple[str, int, int]] = set()  # of which the last version is a closed row
+        alive: dict[str, int] = {}
+        forgotten: Counter[str] = Counter()
+        for record in self.broker.history.get((f"{SESSIONS}.changelog", partition), ()):
+            kind, raw = (record.key or b"").decode()[0], (record.key or b"").decode()[1:]
+            if kind == "s" and record.value is None:
+                forgotten[raw] += 1
+            elif kind == "s" and record.value is not None:
+                row = session.decode(record.value)
+                alive[raw] = row.incarnation
+                last[raw, forgotten[raw], row.incarnation] = row
+                closed.discard((raw, forgotten[raw], row.incarnation))
+            elif kind == "c":
+                number, _, session_id = raw.partition(":")
+                key = session_id, forgotten[session_id], int(number)
+                if record.value is not None:
+                    last[key] = session.decode(record.value)
+                    closed.add(key)
+                elif key in closed and int(number) >= alive.get(session_id, 0):
+                    del last[key]  # a torn transaction had left it alone: its session closes once more
+        return last
+
+    def dead_letters(self) -> None:
+        """What was refused is in the dead letter, each once, and nothing else."""
+        expected = Counter(
+            (partition, offset, position, reason)
+            for partition, published in self.world.published.items()
+            for offset, one in published
+            for position, reason in one.refused
+        )
+        found: Counter[tuple[int, int, int, str]] = Counter()
+        for record in self._committed(DEAD_LETTER, 0):
+            letter = json.loads(record.value or b"")
+            found[letter["partition"], letter["offset"], letter["position"], letter["reason"]] += 1
+        same(found, expected, "dead letters")
+
+    def _committed(self, topic: str, partition: int) -> list[Record]:
+        log = self.broker.log(topic, partition)
+        return log.read(0, log.end)[0]
+
+    # ---- the second stage -------------------------------------------------------------------------------------------
+
+    def rollups_add_up_what_was_sent(self) -> None:
+        """Lifetime rows are the sum of all deltas that were committed, whatever happened to the first stage."""
+        for n, part in enumerate(self.rollups):
+            sums: dict[str, Totals] = {}
+            for record in self._committed(ROLLUPS, n):
+                for dimension, labels, _, added, samples, histograms in json.loads(record.value or b"")["deltas"]:
+                    totals = sums.setdefault(dimension, {})
+                    for name, by in added.items():
+                        grow(totals, name, by)
+                    for name, values in samples.items():
+                        grow(totals, f"{name}_us", sum(values))
+                    for name, (sum_us, _, _) in histograms.items():
+                        grow(totals, f"{name}_us", sum_us)
+                    assert len(labels) <= 2
+            held: dict[str, Totals] = {}
+            for keyed in part.keyed():
+                totals = held.setdefault(keyed.row.dimension, {})
+                for name, by in keyed.row.sums.items():
+                    grow(totals, name, by)
+                for name, histogram in keyed.row.histograms.items():
+                    grow(totals, f"{name}_us", histogram.sum_us)
+            same(held, sums, f"sums of rollups {n} and of the deltas sent to it")
+
+    def conservation(self) -> None:
+        """In = applied + late + duplicate + rejected, lifetime = applied + late, in every partition and over all."""
+        counted = 0
+        for n, part in enumerate(self.sessions):
+            counters = part.counters()
+            outcomes = [counters.get(name, 0) for name in ("applied", "late", "duplicate", "rejected")]
+            same(sum(outcomes), counters.get("received", 0), f"outcomes and received of sessions {n}")
+            counted += outcomes[0] + outcomes[1]
+            row = self.sums(("partition", (str(n),)))
+            same(row, {name: value for name, value in counters.items() if value}, f"row of partition {n}")
+        same(self.sums(("all", ())).get("events", 0), counted, "events of all, and applied + late")
+
+    def sums(self, place: Place) -> Totals:
+        """Add up a key's lifetime rows over all partitions."""
+        totals: Totals = {}
+        for row in self.rows.get(place, ()):
+            for name, by in row.sums.items():
+                grow(totals, name, by)
+        return totals
+
+    def per_key(self) -> None:
+        """Every key with a row of its own holds exactly its events; the overflow row of a dimension holds the rest."""
+        expected = dimension_totals(one for ledger in self.ledgers for one in ledger.counted)
+        rest: dict[str, KeyTotals] = {}
+        for place, totals in expected.items():
+            if place in self.rows and all(row.ordinal >= 0 for row in self.rows[place]):
+                self._hold(totals, place)
+            else:
+                _merge(rest.setdefault(place[0], KeyTotals()), totals)
+        for place, rows in self.rows.items():
+            if rows[0].ordinal < 0:
+                assert set(place[1]) == {OVERFLOW}
+                self._hold(rest.pop(place[0], KeyTotals()), place)
+            elif place[0] != "partition":
+                assert place in expected
+        assert not rest
+
+    def _hold(self, expected: KeyTotals, place: Place) -> None:
+        sums = self.sums(place)
+        same({name: sums.get(name, 0) for name in expected.sums}, expected.sums, f"lifetime of {place}")
+        in_panes: Totals = {}
+        for pane in self.panes[place]:
+            for name, by in pane.sums.items():
+                grow(in_panes, name, by)
+        known = {name: by for name, by in in_panes.items() if name in expected.sums}
+        same(known, expected.in_panes, f"panes of {place}")
+        self._hold_durations(expected, place)
+
+    def _hold_durations(self, expected: KeyTotals, place: Place) -> None:
+        found: dict[str, tuple[int, list[int]]] = {}
+        for row in self.rows[place]:
+            for name, histogram in row.histograms.items():
+                sum_us, buckets = found.get(name, (0, [0] * 15))
+                found[name] = (
+                    sum_us + histogram.sum_us,
+                    [a + b for a, b in zip(buckets, histogram.buckets, strict=True)],
+                )
+        told = {name: (sum(us), _buckets(us)) for name, us in expected.durations.items()}
+        same(found, told, f"durations of {place}")
+        bins: Totals = {}
+        for pane in self.panes[place]:
+            for name, binned in pane.histograms.items():
+                grow(bins, name, sum(binned.bins.values()))
+        same(bins, expected.in_bins, f"bins of {place}")
+
+    def in_flight(self) -> None:
+        """Started − ended − abandoned is what session rows have open, for every key that has a row of its own."""
+        open_calls: Counter[tuple[str, Place]] = Counter()
+        for part in self.sessions:
+            for _, row in part.sessions():
+                for family, agent, tenant, name, provider, _ in row.open.values():
+                    noun = next(noun for noun, code in FAMILIES.items() if code == family)
+                    open_calls.update((noun, place) for place in _open_places(noun, agent, tenant, name, provider))
+        for place, rows in self.rows.items():
+            sums = self.sums(place)
+            for noun in FAMILIES:
+                flying = (
+                    sums.get(f"{noun}_started", 0) - sums.get(f"{noun}_ended", 0) - sums.get(f"{noun}_abandoned", 0)
+                )
+                same(max(flying, 0), flying, f"{noun} of {place} in flight")
+                if rows[0].ordinal >= 0:
+                    same(flying, open_calls[noun, place], f"{noun} of {place} in flight, and open in session rows")
+        self._ends()
+        self._lives()
+
+    def _ends(self) -> None:
+        sums = self.sums(("all", ()))
+        for noun in FAMILIES:
+            statuses = ("success", "error", "timeout", "cancelled", "validation_error")
+            ends = sum(sums.get(f"{noun}_{status}", 0) for status in statuses)
+            same(sums.get(f"{noun}_ended", 0) + sums.get(f"{noun}_unmatched", 0), ends, f"ends of {noun}")
+
+    def _lives(self) -> None:
+        sums = self.sums(("all", ()))
+        alive = sum(
+            1 for part in self.sessions for key, row in part.sessions() if isinstance(key, str) and not row.ended_ms
+        )
+        same(sums.get("sessions_started", 0) - sums.get("sessions_ended", 0), alive, "sessions alive")
+
+
+def same(found: Any, expected: Any, what: object) -> None:
+    """Raise AssertionError with what differs, key by key."""
+    if found == expected:
+        return
+    lines = [f"found {found!r}, expected {expected!r}"]
+    if isinstance(found, dict):
+        keys = [key for key in {**found, **expected} if found.get(key) != expected.get(key)]
+        lines = [f"{key!r}: found {found.get(key)!r}, expected {expected.get(key)!r}" for key in keys[:5]]
+    raise AssertionError("\n  ".join([f"{what}:", *lines]))
+
+
+def _session_rows(part: SessionsPartition) -> dict[Any, Any]:
+    return {key: msgspec.structs.astuple(row) for key, row in part.sessions()}
+
+
+def _rollup_rows(part: RollupsPartition) -> dict[Any, Any]:
+    return {keyed.key: (keyed.row, keyed.panes.rows) for keyed in part.keyed()}
+
+
+def _open_places(noun: str, agent: str, tenant: str | None, name: str | None, provider: str | None) -> Iterator[Place]:
+    yield "all", ()
+    yield "agent", (agent,)
+    if tenant is not None:
+        yield "tenant", (tenant,)
+    if name is not None and noun == "tool_calls":
+        yield "tool", (name,)
+        yield "agent_tool", (agent, name)
+    elif name is not None:
+        yield "model", (name,)
+        if provider is not None:
+            yield "provider", (provider,)
+
+
+def _merge(into: KeyTotals, more: KeyTotals) -> None:
+    for mine, theirs in ((into.sums, more.sums), (into.in_panes, more.in_panes), (into.in_bins, more.in_bins)):
+        for name, by in theirs.items():
+            grow(mine, name, by)
+    for name, us in more.durations.items():
+        into.durations.setdefault(name, []).extend(us)
+
+
+def _buckets(values: list[int]) -> list[int]:
+    counts = [0] * (len(BOUNDS_US) + 1)
+    for value in values:
+        counts[sum(1 for bound in BOUNDS_US if value > bound)] += 1
+    return counts

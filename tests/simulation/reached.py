@@ -1,0 +1,73 @@
+"""What has happened in a life?  A simulation that never gets anywhere is always right."""
+
+from collections import Counter
+from itertools import pairwise
+from typing import Final
+
+from simulation.broker import EVENTS, ROLLUPS
+from simulation.judge import Judge
+from simulation.verdicts import STATES, WORDS, told
+from simulation.world import World
+
+# Each of these must happen in some life; most happen in most.
+EXPECTED: Final = frozenset({
+    "crash", "crash while loading", "crash within a flush", "pause", "fenced", "unknown outcome", "compacted",
+    "aborted entry", "torn entry", "hole in the source", "batch of many deltas", "split flush",
+    "received", "applied", "late", "duplicate", "rejected", "skewed", "misrouted", "reopened",
+    "rejected_empty", "rejected_malformed", "rejected_unknown_kind", "rejected_unknown_schema", "rejected_invalid",
+    "rejected_time", "session ended", "calls in flight", "abandoned", "unmatched", "relabelled",
+    "overflow row", "pane of 10000", "pane of 60000", "pane of 3600000",
+    *(f"alert {word}" for word in WORDS.values()), *(f"circuit {state}" for state in STATES.values()),
+})  # fmt: skip
+
+
+def reached(world: World) -> Counter[str]:
+    """Count what can be seen of a life in its end."""
+    judge = Judge(world)
+    found = Counter(world.happened)
+    for part in judge.sessions:
+        found.update(part.counters())
+        for _, row in part.sessions():
+            found["session ended"] += row.ended_ms > 0
+            found["calls in flight"] += len(row.open)
+            found["abandoned"] += row.abandoned
+            found["unmatched"] += row.unmatched
+    for place, rows in judge.rows.items():
+        found["overflow row"] += rows[0].ordinal < 0
+        for pane in judge.panes[place]:
+            found[f"pane of {pane.size_ms}"] += 1
+    return found + _in_sums(judge) + _in_logs(world) + _in_verdicts(world)
+
+
+def _in_sums(judge: Judge) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for place in judge.rows:
+        if place[0] == "model":
+            sums = judge.sums(place)
+            ends = sum(sums.get(f"model_calls_{status}", 0) for status in ("success", "error", "timeout", "cancelled"))
+            began_here = sums.get("model_calls_ended", 0) + sums.get("model_calls_unmatched", 0)
+            found["relabelled"] += began_here != ends
+    return found
+
+
+def _in_logs(world: World) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for (topic, _), log in world.broker.logs.items():
+        for entry in log.entries:
+            found["torn entry"] += entry.torn
+            found["aborted entry"] += entry.record is not None and not entry.visible
+            found["hole in the source"] += topic == EVENTS and entry.record is None
+        if topic == ROLLUPS:
+            sources = [bytes(record.headers[0][1]) for record in log.read(0, log.end)[0]]
+            found["split flush"] += sum(one == other for one, other in pairwise(sources))
+            found["batch of many deltas"] += sum(len(record.value or b"") > 1_000 for record in log.read(0, log.end)[0])
+    return found
+
+
+def _in_verdicts(world: World) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for topic, noun in (("alerts", "alert"), ("breakers", "circuit")):
+        for record in told(world.broker, topic):
+            for word in (*WORDS.values(), *STATES.values()):
+                found[f"{noun} {word}"] += f'"state":"{word}"'.encode() in (record.value or b"")
+    return found

@@ -1,0 +1,230 @@
+"""One life: agents publish, workers fold and flush, die, sleep and come back, all of it out of one seed.
+
+Decides what happens next and nothing else; `simulation.judge` says whether it was right.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from simulation.broker import EVENTS, ROLLUPS, Broker, Fenced, Record
+from simulation.owner import SESSIONS, OutcomeUnknown, Owner
+from simulation.traffic import MINUTE_MS, START_MS, Published, Traffic
+
+from streams.errors import InvariantBroken
+
+STEPS: Final = 450
+Slot = tuple[str, int]  # stage and partition
+
+
+@dataclass(frozen=True, slots=True)
+class Nature:
+    """What kind of life it is."""
+
+    torn: bool = False  # the broker leaves parts of aborted transactions visible
+    owner: Callable[..., Owner] = Owner
+
+
+class World:
+    """Everything there is, and the seed that moves it."""
+
+    def __init__(self, seed: int, nature: Nature) -> None:
+        self.random = Random(seed)
+        self.nature = nature
+        self.broker = Broker()
+        self.now_ms = START_MS
+        self.partitions = {SESSIONS: self.random.choice((1, 2, 2)), ROLLUPS: self.random.choice((1, 2, 3))}
+        self.traffic = Traffic(self.random, self.partitions[SESSIONS])
+        self.published: dict[int, list[tuple[int, Published]]] = {}  # with their offsets, by partition
+        self.owners: dict[Slot, Owner] = {}
+        self.zombies: list[Owner] = []
+        self.workers = [f"w{n}" for n in range(self.random.randint(1, 3))]
+        self.clock_ms = {name: self.random.choice((0, 0, -120_000, 45_000)) for name in self.workers}
+        self.works_at: dict[Slot, str] = {}
+        self.happened: Counter[str] = Counter()
+        self.slots = [(stage, n) for stage, count in self.partitions.items() for n in range(count)]
+
+    # ---- a life -----------------------------------------------------------------------------------------------------
+
+    def live(self) -> None:
+        """Let things happen, then let everything that was published come to rest."""
+        for _ in range(STEPS):
+            self.step()
+        for _ in range(3):
+            self.publish(self.traffic.left(self.now_ms))
+            self.settle()
+            self.now_ms += 1_000
+
+    def step(self) -> None:
+        """One thing happens."""
+        random = self.random
+        self.now_ms += random.choice((0, 0, 1, 30, 400))
+        luck = random.random()
+        if luck < 0.2:
+            self.publish(self.traffic.records(self.now_ms))
+        elif luck < 0.93:
+            self.work()
+        elif luck < 0.95:
+            self.compact()
+        elif luck < 0.96:
+            self.sleep(random.choice((2_000, 20_000, 4 * MINUTE_MS, 31 * MINUTE_MS, 65 * MINUTE_MS)))
+        elif luck < 0.965:
+            self.mark()
+        else:
+            self.harm(random.random())
+
+    def sleep(self, ms: int) -> None:
+        """Nothing is published for a while; nobody who lives leaves anything unwritten for that long."""
+        for owner in list(self.owners.values()):
+            if owner.state is not None:
+                self.run(owner, lambda one=owner: self.last_flush(one))  # type: ignore[misc]  # bound at once
+        self.now_ms += ms
+        for owner in self.owners.values():
+            if owner.caught_up:
+                owner.tick(self.now_ms + self.clock_of(owner))
+        if ms > MINUTE_MS and self.random.random() < 0.5:
+            self.sleep(ms)
+
+    def harm(self, luck: float) -> None:
+        """Something goes wrong."""
+        random = self.random
+        if luck < 0.35:
+            self.crash(random.choice(self.workers))
+        elif luck < 0.42:
+            for worker in self.workers:
+                self.crash(worker)
+        elif luck < 0.65:
+            self.pause(random.choice(self.workers))
+        elif luck < 0.85 and self.owners:
+            self.move(random.choice(list(self.owners)))
+        elif self.owners:
+            slot = random.choice(list(self.owners))
+            self.broker.expire(self.owners[slot].transactional_id)
+
+    # ---- agents -----------------------------------------------------------------------------------------------------
+
+    def publish(self, records: list[Published]) -> None:
+        """Append records to the source topic."""
+        for one in records:
+            record = Record(-1, one.timestamp, None, one.value, ())
+            (offset,) = self.broker.publish(EVENTS, one.partition, [record])
+            self.published.setdefault(one.partition, []).append((offset, one))
+
+    def mark(self) -> None:
+        """Leave holes in the source, as a transactional publisher does: an aborted record and two markers."""
+        place = EVENTS, self.random.randrange(self.partitions[SESSIONS])
+        epoch = self.broker.initialise("publisher")
+        self.broker.send("publisher", epoch, place, [Record(-1, self.now_ms, None, b"never seen", ())])
+        self.broker.initialise("publisher")
+
+    # ---- workers ----------------------------------------------------------------------------------------------------
+
+    def work(self) -> None:
+        """Some owner, alive or not, does one thing; a partition without an owner may get one."""
+        random = self.random
+        slot = random.choice(self.slots)
+        owner = self.owners.get(slot)
+        if self.zombies and random.random() < 0.15:
+            owner = random.choice(self.zombies)
+        if owner is None:
+            if random.random() < 0.3:
+                self.assign(slot)
+            return
+        self.run(owner, lambda: owner.step(self.now_ms + self.clock_of(owner)))
+
+    def run(self, owner: Owner, act: Callable[[], None]) -> None:
+        """Act, and do what a worker does when that fails."""
+        slot = owner.stage, owner.partition
+        try:
+            act()
+        except OutcomeUnknown:
+            self.happened["unknown outcome"] += 1
+            self.dismiss(owner)
+            if owner not in self.zombies and slot not in self.owners:
+                self.assign(slot, self.works_at[slot])
+        except Fenced:
+            if self.broker.epoch(owner.transactional_id) == owner.epoch:
+                raise InvariantBroken(f"{owner} was fenced by nobody") from None
+            self.happened["fenced"] += 1
+            self.dismiss(owner)
+
+    def assign(self, slot: Slot, worker: str | None = None) -> None:
+        """Give a partition to a worker."""
+        stage, partition = slot
+        self.works_at[slot] = worker or self.random.choice(self.workers)
+        make = self.nature.owner
+        self.owners[slot] = make(
+            self.broker, self.random, stage, partition, self.partitions, torn=self.nature.torn
+        )  # fmt: skip
+
+    def dismiss(self, owner: Owner) -> None:
+        """Throw an owner and its state away."""
+        slot = owner.stage, owner.partition
+        if self.owners.get(slot) is owner:
+            del self.owners[slot]
+        if owner in self.zombies:
+            self.zombies.remove(owner)
+
+    def crash(self, worker: str) -> None:
+        """Kill -9: all that a worker owns is gone, and its transactions stay open."""
+        for slot, owner in list(self.owners.items()):
+            if self.works_at[slot] == worker:
+                self.happened["crash while loading" if owner.state is None else "crash"] += 1
+                self.happened["crash within a flush"] += int(owner.steps is not None)
+                self.dismiss(owner)
+
+    def pause(self, worker: str) -> None:
+        """SIGSTOP for long enough: others take over, and the old owners wake up without knowing."""
+        for slot, owner in list(self.owners.items()):
+            if self.works_at[slot] == worker:
+                self.happened["pause"] += 1
+                self.dismiss(owner)
+                self.zombies.append(owner)
+
+    def move(self, slot: Slot) -> None:
+        """Rebalance: hand a partition over, after a last flush or at once."""
+        owner = self.owners[slot]
+        if owner.state is not None and self.random.random() < 0.5:
+            self.run(owner, lambda: self.last_flush(owner))
+        self.dismiss(owner)
+        self.assign(slot)
+
+    def last_flush(self, owner: Owner) -> None:
+        """Finish the flush under way, and flush what is left."""
+        for _ in owner.steps or ():
+            pass
+        owner.steps = None
+        for _ in owner.flush(self.now_ms):
+            pass
+
+    def clock_of(self, owner: Owner) -> int:
+        """Return how far the clock of an owner's machine is off, in ms."""
+        return self.clock_ms[self.works_at[owner.stage, owner.partition]]
+
+    def compact(self) -> None:
+        """The log cleaner visits a changelog."""
+        stage, partition = self.random.choice(self.slots)
+        log = self.broker.log(f"{stage}.changelog", partition)
+        reading = any(owner.loading for owner in self.owners.values())
+        # A reader that has seen a row must still find its tombstone, which brokers keep for a day.
+        before = len(log.entries)
+        log.compact(self.random.randint(0, log.end), tombstones=not reading and self.random.random() < 0.5)
+        self.happened["compacted"] += before - len(log.entries)
+
+    # ---- the end ----------------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """No more harm: everything is read, folded and written."""
+        self.zombies.clear()
+        for slot in self.slots:  # the first stage's partitions come first
+            for _ in range(100):
+                if slot not in self.owners:
+                    self.assign(slot)
+                owner = self.owners[slot]
+                self.run(owner, lambda one=owner: one.finish(self.now_ms))  # type: ignore[misc]  # bound at once
+                if self.owners.get(slot) is owner:
+                    break
+            else:
+                raise InvariantBroken(f"{slot} does not come to rest")
