@@ -41,7 +41,12 @@ EVENTS: Final = Topic(
     holds="CallbackEvents, as published by agents",
     key="session_id, else source, else agent",
     like="events",
-    config={"retention.ms": str(7 * DAY_MS), "max.message.bytes": str(2 * 1024 * 1024)},
+    config={
+        "retention.ms": str(7 * DAY_MS),
+        "max.message.bytes": str(2 * 1024 * 1024),
+        # An event's time is held against its record's: stamped by the broker, no client's clock can move a watermark.
+        "message.timestamp.type": "LogAppendTime",
+    },
 )
 ROLLUPS: Final = Topic(
     suffix="rollups",

@@ -44,10 +44,10 @@ class Judging:
     def newest_incarnation(self, value: int) -> None:
         self._alerts.newest_incarnation = max(self._alerts.newest_incarnation, value)
 
-    def touch(self, over: str, key: Key, reading: Reading, now_ms: int) -> None:
-        """Judge a row that changed."""
+    def touch(self, over: str, key: Key, reading: Reading, now_ms: int, *, circuit: bool = True) -> None:
+        """Judge a row that changed; `circuit` False: it stands for many keys and has no breaker."""
         self._moved.extend(self._alerts.touch(over, key, reading, now_ms))
-        if over in self._breaker_kinds:
+        if circuit and over in self._breaker_kinds:
             tripped = self._breakers.touch(over, key, reading, now_ms)
             if tripped is not None:
                 self._tripped.append(tripped)

@@ -326,7 +326,8 @@ class RollupsPartition:
         judging, clock = self._judging, self._clock
         for keyed in self._dirty_rows.values():
             row = keyed.row
-            judging.touch(row.dimension, row.labels, KeyReading(row, keyed.panes, clock), clock)
+            reading = KeyReading(row, keyed.panes, clock)
+            judging.touch(row.dimension, row.labels, reading, clock, circuit=row.ordinal >= 0)
         judging.step(clock, self._read)
 
     def _completeness(self) -> Completeness:
