@@ -5,7 +5,7 @@ Creates what is missing and reports the rest; never alters or empties a topic th
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -124,7 +124,7 @@ async def create(
 
 
 async def delete_prefix(connection: KafkaConnection, prefix: str) -> list[str]:
-    """Delete every topic whose name starts with `prefix`, declared or not, and return their names."""
+    """Delete every topic whose name starts with `prefix`, declared or not; return their names once they are gone."""
     if not prefix:
         raise ConfigError("prefix: empty; that would delete every topic of the cluster")
     async with _admin(connection, f"deleting the topics of {prefix}") as admin:
@@ -135,6 +135,7 @@ async def delete_prefix(connection: KafkaConnection, prefix: str) -> list[str]:
             # One that is gone meanwhile is as wanted: brokers learn of a deletion one after the other.
             if code and error is not UnknownTopicOrPartitionError:
                 raise EdgeError(f"{name} could not be deleted: {error.__name__}", retryable=error.retriable)
+        await _gone(admin, doomed)
     return doomed
 
 
@@ -306,6 +307,15 @@ async def _create(
         elif error is not TopicAlreadyExistsError:  # another process was faster: as good
             raise EdgeError(f"{name} could not be created: {message or error.__name__}", retryable=error.retriable)
     return tuple(created)
+
+
+async def _gone(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
+    """Wait until no broker names these topics any more: the answer comes before the metadata follows."""
+    deadline = time.monotonic() + SETTLE_TIMEOUT_S
+    while left := set(names) & set(await admin.list_topics()):
+        if time.monotonic() > deadline:
+            raise EdgeError(f"{', '.join(sorted(left))}: still there after {SETTLE_TIMEOUT_S:g} s", retryable=True)
+        await asyncio.sleep(_POLL_S)
 
 
 async def _settled(admin: AIOKafkaAdminClient, counts: Mapping[str, int]) -> None:
