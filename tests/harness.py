@@ -175,7 +175,9 @@ class Broker:
         self, topic: str, records: Iterable[tuple[bytes | None, bytes | None]], *, per_second: float | None = None
     ) -> int:
         """Publish key and value pairs, at this rate; return how many, all of them acknowledged."""
-        producer = Producer({**self._settings, "linger.ms": 10, "queue.buffering.max.messages": 1_000_000})
+        # Idempotent: what is sent again while a broker goes away must not be there twice.
+        how = {"linger.ms": 10, "queue.buffering.max.messages": 1_000_000, "enable.idempotence": True}
+        producer = Producer({**self._settings, **how})
         failed: list[Any] = []
 
         def delivered(error: Any, _: object) -> None:
@@ -233,7 +235,9 @@ class Broker:
         broker goes away while it asks for offsets.
         """
         if group not in self._askers:
-            self._askers[group] = Consumer({**self._settings, "group.id": group, "enable.auto.commit": False})
+            # read_committed would wait until no transaction is open: what is asked for here is what is committed now.
+            how = {"group.id": group, "enable.auto.commit": False, "isolation.level": "read_uncommitted"}
+            self._askers[group] = Consumer({**self._settings, **how})
 
         def ask() -> dict[int, int]:
             try:

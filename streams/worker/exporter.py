@@ -1,7 +1,7 @@
 """The exporter: what the workers have committed, as pages of metrics.  One process holds the whole truth.
 
 Shows nothing before it has read everything, because half of a counter looks like a reset; after that it goes on
-showing what it has while the broker is away, and says how old that is.  Writes nothing anywhere.
+showing what it has while the broker is away, and says how old that is.  Writes nothing to Kafka.
 """
 
 import asyncio

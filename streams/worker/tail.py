@@ -23,10 +23,11 @@ _log = logging.getLogger(__name__)
 RECORDS_PER_STEP: Final = 2_000  # decoding them holds the loop for about 4 ms
 _FETCH_BYTES: Final = 1024 * 1024
 _FETCH_WAIT_MS: Final = 250
+_RETRY_MS: Final = 300  # between requests to a broker that does not answer
 _POLL_MS: Final = 100  # an answer that brings only transaction marks moves the position, but wakes nobody
 _STOP_S: Final = 5.0
 _BACKOFF_S: Final = 0.5
-_BACKOFF_LIMIT_S: Final = 10.0
+_BACKOFF_LIMIT_S: Final = 5.0
 
 Records: TypeAlias = Sequence[Any]  # aiokafka's ConsumerRecord, in offset order
 
@@ -86,14 +87,13 @@ class Follower:
         self._positions: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] | None = None  # as they were at the start
         self._known_ms: dict[TopicPartition, int] = {}
+        self._delay_s = _BACKOFF_S
         self.caught_up = asyncio.Event()
         self.records = 0
 
     async def run(self) -> None:
         """Read for ever. Raises StateRefused, EdgeError for what no repetition cures, and what takers raise."""
-        delay_s = _BACKOFF_S
         while True:
-            before = self.records
             try:
                 with edge_errors(self._connection, "following the tables"):
                     async with self._consumer() as consumer:
@@ -101,9 +101,16 @@ class Follower:
             except EdgeError as error:
                 if not error.retryable:
                     raise
-                delay_s = _BACKOFF_S if self.records > before else min(delay_s * 2, _BACKOFF_LIMIT_S)
-                _log.warning("broker_away attempt_again_s=%.1f error=%s", delay_s, error)
-            await asyncio.sleep(delay_s)
+                reason = str(error)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                # Not us: the client lets the cancellation of its own requests out, and would end us without a word.
+                reason = "the client gave up a request"
+            _log.warning("broker_away attempt_again_s=%.1f error=%s", self._delay_s, reason)
+            await asyncio.sleep(self._delay_s)
+            self._delay_s = min(self._delay_s * 2, _BACKOFF_LIMIT_S)
 
     def age_ms(self, now_ms: int) -> int:
         """Return how long ago all that had been committed was known to be read."""
@@ -120,18 +127,18 @@ class Follower:
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             max_partition_fetch_bytes=_FETCH_BYTES,
             request_timeout_ms=self._request_timeout_ms,
+            retry_backoff_ms=_RETRY_MS,
             metadata_max_age_ms=self._check_ms,
         )
         try:
             await consumer.start()
             yield consumer
         finally:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_STOP_S):
-                    await consumer.stop()
+            await _stop(consumer)
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         await self._assign(consumer)
+        self._delay_s = _BACKOFF_S
         answered_ms, since = 0, time.monotonic()
         while True:
             try:
@@ -189,6 +196,19 @@ class Follower:
                     "State and log share partition numbers: create all topics under a new prefix with the count you "
                     "want, and start workers and exporters with it"
                 )
+
+
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer and close its connections, whatever state they are in.
+
+    Its own `stop` is left half-way, with every connection open, by the cancellation of a request that waits to be
+    repeated: what a broker that is away leaves behind.
+    """
+    try:
+        await asyncio.wait([asyncio.gather(consumer.stop(), return_exceptions=True)], timeout=_STOP_S)
+    finally:
+        client = consumer._client  # noqa: SLF001  there is no other way to the connections
+        await asyncio.wait([asyncio.gather(client.close(), return_exceptions=True)], timeout=_STOP_S)
 
 
 def _reached(positions: dict[TopicPartition, int], ends: dict[TopicPartition, int]) -> bool:

@@ -238,7 +238,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
         )
         return (
             f"the log no longer holds what is to be read next: {places}. Retention or a deletion was faster than the "
-            "workers: see what was lost with agent-streams doctor, then reset the state or restore the log"
+            "workers: restore the topic, or lengthen the retention and start anew under another prefix"
         )
 
     async def _is_member(self) -> bool:

@@ -246,23 +246,23 @@ def busy_rows(round_number: int) -> list[tuple[bytes, bytes]]:
 
 @pytest.mark.parametrize("openmetrics", [False, True])
 def test_ten_thousand_series_that_have_all_changed_take_less_than_50_ms(openmetrics: bool) -> None:
-    """And no step of it holds the loop for 5 ms. The best of some rounds, because other work slows single ones."""
+    """And no step of it holds the loop for 5 ms; in processor time, and the best of some rounds."""
     view = View(1)
     page = Page(view, openmetrics=openmetrics)
     took_ms, longest_ms, text = [], [], ""
     for round_number in range(8):
         rows = busy_rows(round_number)
-        started = last = time.perf_counter()
+        started = last = time.thread_time()
         longest = 0.0
         view.feed(0, rows)
         blocks = []
         for steps in (view.settle(), page.refresh(), page.blocks({**view.samples(), **own_samples()})):
             for step in steps:
                 blocks.append(step or b"")
-                now = time.perf_counter()
+                now = time.thread_time()
                 longest, last = max(longest, now - last), now
         text = b"".join(blocks).decode()
-        took_ms.append((time.perf_counter() - started) * 1000)
+        took_ms.append((time.thread_time() - started) * 1000)
         longest_ms.append(longest * 1000)
 
     assert 10_000 <= sum(not line.startswith("#") and "_created" not in line for line in text.splitlines()) < 11_000

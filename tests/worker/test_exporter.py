@@ -360,6 +360,26 @@ async def test_it_shows_what_it_has_while_the_broker_is_away_and_goes_on_afterwa
     assert young < 2
 
 
+async def test_it_connects_anew_as_often_as_it_takes(kafka: str, prefix: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Given so little patience that it hangs up on every idle request, it still follows what is committed."""
+    events = published(2_000)
+    stages = Stages()
+    through(stages, events[:1_000])
+    first = len(stages.plans)
+    through(stages, events[1_000:])
+    await create(kafka, prefix)
+    writer = await asyncio.to_thread(Writer, kafka, prefix)
+    for sent in flushes(stages, 0, first):
+        await asyncio.to_thread(writer.commit, sent)
+    async with exporting(config(kafka, prefix, stall_ms=20)) as scraper:
+        await scraper.ready()
+        while caplog.text.count("connecting anew") < 2:
+            await asyncio.sleep(0.02)
+        for sent in flushes(stages, first):
+            await asyncio.to_thread(writer.commit, sent)
+        assert_true_to(events, await scraper.until("agent_events_total", 2_000))
+
+
 async def test_a_verdict_that_cannot_be_read_is_counted(kafka: str, prefix: str) -> None:
     await create(kafka, prefix)
     writer = await asyncio.to_thread(Writer, kafka, prefix)
