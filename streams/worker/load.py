@@ -5,13 +5,13 @@ Never runs inside a rebalance callback: aiokafka sends no heartbeats there.
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import UnknownTopicOrPartitionError
 
-from streams.errors import ConfigError, StateRefused
+from streams.errors import ConfigError, EdgeError, StateRefused
 from streams.topology import TOPICS
 from streams.worker.config import WorkerConfig
 from streams.worker.counters import Counters
@@ -36,10 +36,13 @@ class Log(NamedTuple):
 async def load(
     config: WorkerConfig,
     partitions: Sequence[Partition],
-    committed: Mapping[TopicPartition, int],
+    ask_committed: Callable[[list[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]],
     counters: Counters,
 ) -> None:
     """Take these partitions over and read their states; all are `loaded` when it returns.
+
+    The group's offsets are asked for after the fence and before the read: they are written in the same transactions as
+    the states, so a state that is behind them was read too early.
 
     Raises StateRefused when state and log do not fit, and what aiokafka raises while the broker is away.
     """
@@ -54,6 +57,7 @@ async def load(
         # All topics at once; asking for offsets learns one topic per 100 ms.
         await reader._client.set_topics({tp.topic for tp in places})  # noqa: SLF001  no public way
         begins = await reader.beginning_offsets(places)
+        committed = await ask_committed([partition.source for partition in partitions])
         ends = await reader.end_offsets(places)
         await _read(reader, partitions, begins, ends, counters)
     for partition in partitions:
@@ -84,6 +88,12 @@ def start_offset(source: TopicPartition, next_offset: int | None, log: Log) -> i
                 "the changelog topic, or start anew under another prefix"
             )
         return log.begin
+    if log.committed is not None and log.committed > next_offset:
+        raise EdgeError(
+            f"the state of {place} ends at {next_offset}, but the group has committed {log.committed}: the changelog "
+            "cannot be read to its end yet. If this does not pass, somebody moved the group's offsets: move them back",
+            retryable=True,
+        )
     if next_offset > log.end:
         raise StateRefused(
             f"the log of {place} ends at {log.end}, but its state goes on at {next_offset}: the topic was created "

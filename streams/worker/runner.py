@@ -222,7 +222,7 @@ class Runner:
                 await partition.spoil()
         missing = [partition for partition in self.partitions if not partition.loaded]
         if missing:
-            await load(self.config, missing, committed, self.counters)
+            await load(self.config, missing, self._group.committed, self.counters)
 
     async def _read_on(self, partitions: list[Partition]) -> None:
         epochs = await self._group.start_at({partition.source: partition.position for partition in partitions})
@@ -257,8 +257,7 @@ class Runner:
         if not await self._group.is_member():
             # A fence now would shut out whoever owns it; the rebalance that is coming decides.
             raise EdgeError("no longer a member of the group", retryable=True)
-        committed = await self._group.committed([partition.source])
-        await load(self.config, [partition], committed, self.counters)
+        await load(self.config, [partition], self._group.committed, self.counters)
         await self._read_on([partition])
 
     async def _patiently(self, attempt: Callable[[], Awaitable[None]]) -> None:
