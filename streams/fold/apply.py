@@ -3,15 +3,14 @@
 Never decides whether an event counts: late, duplicate and rejected are settled before; what arrives counts once.
 A late event has no minute (`pane` None) and its cell has the pane −1.
 
-This is the path of every event, so functions are flat and repeat a few lines instead of calling helpers
-(a call costs about 0.1 µs here, a fortieth of the whole budget).
+This is the path of every event, so functions are flat and repeat a few lines instead of calling helpers.
 """
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from streams.event import model
-from streams.fold.cells import CellKey, Cells
+from streams.fold.cells import Cells, ExtrasCell, UsageCell
+from streams.fold.live import LiveCall, LivePane, LiveRow
 from streams.fold.measure import (
     ERROR,
     FIRST_TOKEN,
@@ -37,16 +36,7 @@ from streams.fold.measure import (
     USAGE,
     USAGE_AGGREGATE,
 )
-from streams.fold.session import (
-    MODEL,
-    OPEN_MAX,
-    REQUEST,
-    TOOL,
-    OpenCall,
-    Pane,
-    SessionRow,
-    tool_totals,
-)
+from streams.fold.session import MODEL, OPEN_MAX, REQUEST, TOOL
 
 ABANDONED: Final = {
     REQUEST: REQUEST_ABANDONED,
@@ -59,48 +49,128 @@ CLOSED: Final = {
     TOOL: TOOL_CLOSED,
 }
 
-Apply = Callable[[SessionRow, Pane | None, Any, Cells, int, int], None]
+
+def _by_match(codes: dict[tuple[str, int], int]) -> list[dict[str, int]]:
+    """Return codes by how the end found its start, then by status."""
+    return [
+        {status: code for (status, match), code in codes.items() if match == wanted}
+        for wanted in (UNMATCHED, MATCHED, RELABELLED)
+    ]
 
 
-def _put(cells: Cells, key: CellKey, value: Any) -> None:
-    for append in cells[key]:
-        append(value)
+_REQUEST_ENDED: Final = _by_match(REQUEST_ENDED)
+_MODEL_ENDED: Final = _by_match(MODEL_ENDED)
+_TOOL_ENDED: Final = _by_match(TOOL_ENDED)
+_CALL_FAILED: Final = frozenset({"error", "timeout"})
+_TOOL_FINE: Final = frozenset({"success", "cancelled"})
+
+# Kinds in the order of how often they come.
+_TOOL_END: Final = 1
+_TOOL_START: Final = 2
+_MODEL_END: Final = 3
+_MODEL_START: Final = 4
+_TOKEN_USAGE: Final = 5
+_AGENT_END: Final = 6
+_AGENT_START: Final = 7
+_ERROR: Final = 8
+_HEARTBEAT: Final = 9
+_SESSION_END: Final = 10
+_OTHER: Final = 0
+_KINDS: Final[dict[type, int]] = dict.fromkeys(model.KINDS.values(), _OTHER) | {
+    model.ToolEnd: _TOOL_END,
+    model.ToolStart: _TOOL_START,
+    model.ModelEnd: _MODEL_END,
+    model.ModelStart: _MODEL_START,
+    model.TokenUsage: _TOKEN_USAGE,
+    model.AgentEnd: _AGENT_END,
+    model.AgentStart: _AGENT_START,
+    model.Error: _ERROR,
+    model.Heartbeat: _HEARTBEAT,
+    model.SessionEnd: _SESSION_END,
+}
 
 
-def _open(row: SessionRow, call_id: str | None, call: OpenCall, cells: Cells, pane_ms: int) -> None:
+def apply(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms: int, event_ms: int) -> None:
+    """Fold one event; `pane` is its minute in the row and `pane_ms` its pane in the cells (None and −1: late)."""
+    kind = _KINDS[type(event)]
+    if kind == _TOOL_END:
+        _tool_end(row, pane, event, cells, pane_ms)
+    elif kind == _TOOL_START:
+        _tool_start(row, event, cells, pane_ms, event_ms)
+    elif kind == _MODEL_END:
+        _model_end(row, pane, event, cells, pane_ms)
+    elif kind == _MODEL_START:
+        _model_start(row, event, cells, pane_ms, event_ms)
+    elif kind == _TOKEN_USAGE:
+        _token_usage(row, pane, event, cells, pane_ms)
+    elif kind == _AGENT_END:
+        _agent_end(row, pane, event, cells, pane_ms)
+    elif kind == _AGENT_START:
+        _agent_start(row, event, cells, pane_ms, event_ms)
+    elif kind == _ERROR:
+        _error(row, pane, event, cells, pane_ms)
+    elif kind == _HEARTBEAT:
+        row.heartbeats += 1
+        cells.of(HEARTBEAT, pane_ms, event.agent, event.tenant, None, None).one()
+    elif kind == _SESSION_END:
+        _session_end(row, event, cells, pane_ms, event_ms)
+    else:
+        cells.of(OTHER_EVENT, pane_ms, event.agent, event.tenant, None, None).one()
+
+
+def _open(row: LiveRow, call_id: str | None, call: LiveCall, cells: Cells, pane_ms: int) -> None:
     """Note a start; a start without a call id, or with one in use, can never be matched and is given up at once."""
     calls = row.open
     if call_id is None or call_id in calls:
         row.abandoned += 1
-        _count_abandoned(call, cells, pane_ms)
+        _count(call, ABANDONED[call.family], cells, pane_ms)
         return
     if len(calls) >= OPEN_MAX:
         abandon(row, next(iter(calls)), cells, pane_ms)
     calls[call_id] = call
 
 
-def abandon(row: SessionRow, call_id: str, cells: Cells, pane_ms: int) -> None:
+def abandon(row: LiveRow, call_id: str, cells: Cells, pane_ms: int) -> None:
     """Give up on a call in flight: it counts as neither success nor error."""
     row.abandoned += 1
-    _count_abandoned(row.open.pop(call_id), cells, pane_ms)
+    call = row.open.pop(call_id)
+    _count(call, ABANDONED[call.family], cells, pane_ms)
 
 
-def _count_abandoned(call: OpenCall, cells: Cells, pane_ms: int) -> None:
-    family, agent, tenant, name, provider, _ = call
-    _put(cells, (ABANDONED[family], pane_ms, agent, tenant, name, provider), 0)
+def _count(call: LiveCall, code: int, cells: Cells, pane_ms: int) -> None:
+    cells.of(code, pane_ms, call.agent, call.tenant, call.name, call.provider).one()
 
 
-def _relabelled(row: SessionRow, call_id: str, call: OpenCall, family: int, cells: Cells, pane_ms: int) -> int:
-    """End a call that began under other labels, where it began; one of another family is not what ended."""
-    began, agent, tenant, name, provider, _ = call
-    if began != family:
-        row.open[call_id] = call
+def _close(
+    row: LiveRow,
+    call_id: str | None,
+    family: int,
+    agent: str,
+    tenant: str | None,
+    name: str | None,
+    provider: str | None,
+    cells: Cells,
+    pane_ms: int,
+) -> int:
+    """Take a call out of what is in flight, and tell how its end found its start.
+
+    A call that began under other labels ends where it began; one of another family is not what ended.
+    """
+    if call_id is None:
+        row.unmatched += 1
         return UNMATCHED
-    _put(cells, (CLOSED[family], pane_ms, agent, tenant, name, provider), 0)
+    call = row.open.get(call_id)
+    if call is None or call.family != family:
+        row.unmatched += 1
+        return UNMATCHED
+    del row.open[call_id]
+    if call.agent == agent and call.tenant == tenant and call.name == name and call.provider == provider:
+        return MATCHED
+    _count(call, CLOSED[family], cells, pane_ms)
     return RELABELLED
 
 
-def end(row: SessionRow, end_ms: int, reason: str, cells: Cells, pane_ms: int) -> None:
+def end(row: LiveRow, end_ms: int, reason: str, cells: Cells, pane_ms: int) -> None:
     """End a row: what is in flight is abandoned, and only totals and marks stay."""
     for call_id in list(row.open):
         abandon(row, call_id, cells, pane_ms)
@@ -109,199 +179,150 @@ def end(row: SessionRow, end_ms: int, reason: str, cells: Cells, pane_ms: int) -
     row.panes = []
 
 
-def count_session(row: SessionRow, code: int, cells: Cells, pane_ms: int) -> None:
+def count_session(row: LiveRow, code: int, cells: Cells, pane_ms: int) -> None:
     """Count the beginning or the end of a session."""
-    _put(cells, (code, pane_ms, row.agent, row.tenant, None, None), 0)
+    cells.of(code, pane_ms, row.agent, row.tenant, None, None).one()
 
 
-def _agent_start(
-    row: SessionRow, _pane: Pane | None, event: model.AgentStart, cells: Cells, pane_ms: int, event_ms: int
-) -> None:
-    agent, tenant = event.agent, event.tenant
-    _put(cells, (REQUEST_STARTED, pane_ms, agent, tenant, None, None), 0)
-    _open(row, event.call_id, (REQUEST, agent, tenant, None, None, event_ms), cells, pane_ms)
+def _agent_start(row: LiveRow, event: Any, cells: Cells, pane_ms: int, event_ms: int) -> None:
+    agent: str = event.agent
+    tenant: str | None = event.tenant
+    cells.of(REQUEST_STARTED, pane_ms, agent, tenant, None, None).one()
+    _open(row, event.call_id, LiveCall(REQUEST, agent, tenant, None, None, event_ms), cells, pane_ms)
 
 
-def _agent_end(
-    row: SessionRow, pane: Pane | None, event: model.AgentEnd, cells: Cells, pane_ms: int, _event_ms: int
-) -> None:
-    agent, tenant, status = event.agent, event.tenant, event.status
+def _agent_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms: int) -> None:
+    agent: str = event.agent
+    tenant: str | None = event.tenant
+    status: str = event.status
     us = int(event.duration_ms * 1000 + 0.5)
-    call_id, match = event.call_id, UNMATCHED
-    if call_id is not None and (call := row.open.pop(call_id, None)) is not None:
-        match = MATCHED
-        if call[:5] != (REQUEST, agent, tenant, None, None):
-            match = _relabelled(row, call_id, call, REQUEST, cells, pane_ms)
-    failed = status == "error" or status == "timeout"  # noqa: PLR1714  a tuple test takes twice as long
+    match = _close(row, event.call_id, REQUEST, agent, tenant, None, None, cells, pane_ms)
+    failed = status in _CALL_FAILED
     row.requests += 1
     row.request_us += us
-    if match == UNMATCHED:
-        row.unmatched += 1
     if failed:
         row.request_errors += 1
     if pane is not None:
         pane.requests += 1
         if failed:
             pane.request_errors += 1
-    _put(cells, (REQUEST_ENDED[status, match], pane_ms, agent, tenant, None, None), us)
+    cells.of(_REQUEST_ENDED[match][status], pane_ms, agent, tenant, None, None).observe(us)
 
 
-def _model_start(
-    row: SessionRow, _pane: Pane | None, event: model.ModelStart, cells: Cells, pane_ms: int, event_ms: int
-) -> None:
-    agent, tenant, name, provider = event.agent, event.tenant, event.model, event.provider
-    for append in cells[MODEL_STARTED, pane_ms, agent, tenant, name, provider]:
-        append(0)
-    _open(row, event.call_id, (MODEL, agent, tenant, name, provider, event_ms), cells, pane_ms)
+def _model_start(row: LiveRow, event: Any, cells: Cells, pane_ms: int, event_ms: int) -> None:
+    agent: str = event.agent
+    tenant: str | None = event.tenant
+    name: str = event.model
+    provider: str | None = event.provider
+    cells.of(MODEL_STARTED, pane_ms, agent, tenant, name, provider).one()
+    _open(row, event.call_id, LiveCall(MODEL, agent, tenant, name, provider, event_ms), cells, pane_ms)
 
 
-def _model_end(
-    row: SessionRow, pane: Pane | None, event: model.ModelEnd, cells: Cells, pane_ms: int, _event_ms: int
-) -> None:
-    status = event.status
+def _model_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms: int) -> None:
+    agent: str = event.agent
+    tenant: str | None = event.tenant
+    name: str = event.model
+    provider: str | None = event.provider
+    status: str = event.status
     us = int(event.duration_ms * 1000 + 0.5)
-    agent, tenant, name, provider = event.agent, event.tenant, event.model, event.provider
-    call_id, match = event.call_id, UNMATCHED
-    if call_id is not None and (call := row.open.pop(call_id, None)) is not None:
-        match = MATCHED
-        if call[:5] != (MODEL, agent, tenant, name, provider):
-            match = _relabelled(row, call_id, call, MODEL, cells, pane_ms)
-    failed = status == "error" or status == "timeout"  # noqa: PLR1714  as above
+    match = _close(row, event.call_id, MODEL, agent, tenant, name, provider, cells, pane_ms)
+    failed = status in _CALL_FAILED
     row.model_calls += 1
     row.model_us += us
-    if match == UNMATCHED:
-        row.unmatched += 1
     if failed:
         row.model_errors += 1
     if pane is not None:
         pane.model_calls += 1
         if failed:
             pane.model_errors += 1
-    for append in cells[MODEL_ENDED[status, match], pane_ms, agent, tenant, name, provider]:
-        append(us)
-    if event.first_token_ms is not None:
-        first_us = int(event.first_token_ms * 1000 + 0.5)
-        _put(cells, (FIRST_TOKEN, pane_ms, agent, tenant, name, provider), first_us)
+    cells.of(_MODEL_ENDED[match][status], pane_ms, agent, tenant, name, provider).observe(us)
+    first_token_ms = event.first_token_ms
+    if first_token_ms is not None:
+        first_us = int(first_token_ms * 1000 + 0.5)
+        cells.of(FIRST_TOKEN, pane_ms, agent, tenant, name, provider).observe(first_us)
 
 
-def _token_usage(
-    row: SessionRow, pane: Pane | None, event: model.TokenUsage, cells: Cells, pane_ms: int, _event_ms: int
-) -> None:
+def _token_usage(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms: int) -> None:
+    agent: str = event.agent
+    tenant: str | None = event.tenant
+    name: str = event.model
+    provider: str | None = event.provider
     if event.scope == "aggregate":  # repeats what the leaves said: counted as an event, never added up
-        key = (USAGE_AGGREGATE, pane_ms, event.agent, event.tenant, event.model, event.provider)
-        _put(cells, key, 0)
+        cells.of(USAGE_AGGREGATE, pane_ms, agent, tenant, name, provider).one()
         return
-    input_tokens, output_tokens, cost = event.input_tokens, event.output_tokens, event.cost_nano_usd
-    unpriced = 0
-    if cost is None:
-        cost, unpriced = 0, 1
-        row.unpriced += 1
+    input_tokens: int = event.input_tokens
+    output_tokens: int = event.output_tokens
+    cache_read: int = event.cache_read_tokens
+    cache_write: int = event.cache_write_tokens
+    reasoning: int = event.reasoning_tokens
+    told: int | None = event.cost_nano_usd
+    cost, unpriced = (0, 1) if told is None else (told, 0)
     row.input_tokens += input_tokens
     row.output_tokens += output_tokens
-    row.cache_read_tokens += event.cache_read_tokens
-    row.cache_write_tokens += event.cache_write_tokens
-    row.reasoning_tokens += event.reasoning_tokens
+    row.cache_read_tokens += cache_read
+    row.cache_write_tokens += cache_write
+    row.reasoning_tokens += reasoning
     row.cost_nano_usd += cost
+    row.unpriced += unpriced
     if pane is not None:
         pane.input_tokens += input_tokens
         pane.output_tokens += output_tokens
         pane.cost_nano_usd += cost
-    key = (USAGE, pane_ms, event.agent, event.tenant, event.model, event.provider)
-    amounts = (
-        input_tokens,
-        output_tokens,
-        event.cache_read_tokens,
-        event.cache_write_tokens,
-        event.reasoning_tokens,
-        cost,
-        unpriced,
-    )
-    for append in cells[key]:
-        append(amounts)
+    cell = cells.of(USAGE, pane_ms, agent, tenant, name, provider)
+    assert isinstance(cell, UsageCell)
+    cell.use(input_tokens, output_tokens, cache_read, cache_write, reasoning, cost, unpriced)
 
 
-def _tool_start(
-    row: SessionRow, _pane: Pane | None, event: model.ToolStart, cells: Cells, pane_ms: int, event_ms: int
-) -> None:
-    agent, tenant, name = event.agent, event.tenant, event.tool
-    for append in cells[TOOL_STARTED, pane_ms, agent, tenant, name, None]:
-        append(0)
-    _open(row, event.call_id, (TOOL, agent, tenant, name, None, event_ms), cells, pane_ms)
+def _tool_start(row: LiveRow, event: Any, cells: Cells, pane_ms: int, event_ms: int) -> None:
+    agent: str = event.agent
+    tenant: str | None = event.tenant
+    name: str = event.tool
+    cells.of(TOOL_STARTED, pane_ms, agent, tenant, name, None).one()
+    _open(row, event.call_id, LiveCall(TOOL, agent, tenant, name, None, event_ms), cells, pane_ms)
 
 
-def _tool_end(
-    row: SessionRow, pane: Pane | None, event: model.ToolEnd, cells: Cells, pane_ms: int, _event_ms: int
-) -> None:
-    status = event.status
+def _tool_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms: int) -> None:
+    agent: str = event.agent
+    tenant: str | None = event.tenant
+    name: str = event.tool
+    status: str = event.status
     us = int(event.duration_ms * 1000 + 0.5)
-    agent, tenant, name = event.agent, event.tenant, event.tool
-    call_id, match = event.call_id, UNMATCHED
-    if call_id is not None and (call := row.open.pop(call_id, None)) is not None:
-        match = MATCHED
-        if call[:5] != (TOOL, agent, tenant, name, None):
-            match = _relabelled(row, call_id, call, TOOL, cells, pane_ms)
-    failed = status != "success" and status != "cancelled"  # noqa: PLR1714  as above
-    totals = row.tools.get(name)
-    if totals is None:
-        totals = tool_totals(row, name)
-    totals.calls += 1
-    totals.duration_us += us
+    match = _close(row, event.call_id, TOOL, agent, tenant, name, None, cells, pane_ms)
+    failed = status not in _TOOL_FINE
+    tool = row.tools.get(name)
+    if tool is None:
+        tool = row.tool(name)
+    tool.calls += 1
+    tool.duration_us += us
     row.tool_calls += 1
     row.tool_us += us
-    if match == UNMATCHED:
-        row.unmatched += 1
     if failed:
-        totals.errors += 1
+        tool.errors += 1
         row.tool_errors += 1
     if pane is not None:
         pane.tool_calls += 1
         if failed:
             pane.tool_errors += 1
-    for append in cells[TOOL_ENDED[status, match], pane_ms, agent, tenant, name, None]:
-        append(us)
-    if event.attempt > 1 or event.input_bytes or event.output_bytes:
-        extras = (1 if event.attempt > 1 else 0, event.input_bytes, event.output_bytes)
-        _put(cells, (TOOL_EXTRAS, pane_ms, agent, tenant, name, None), extras)
+    cells.of(_TOOL_ENDED[match][status], pane_ms, agent, tenant, name, None).observe(us)
+    attempt: int = event.attempt
+    input_bytes: int = event.input_bytes
+    output_bytes: int = event.output_bytes
+    if attempt > 1 or input_bytes or output_bytes:
+        cell = cells.of(TOOL_EXTRAS, pane_ms, agent, tenant, name, None)
+        assert isinstance(cell, ExtrasCell)
+        cell.add(1 if attempt > 1 else 0, input_bytes, output_bytes)
 
 
-def _error(row: SessionRow, pane: Pane | None, event: model.Error, cells: Cells, pane_ms: int, _event_ms: int) -> None:
+def _error(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms: int) -> None:
     row.errors += 1
     if pane is not None:
         pane.errors += 1
-    _put(cells, (ERROR[event.error_type], pane_ms, event.agent, event.tenant, None, None), 0)
+    cells.of(ERROR[event.error_type], pane_ms, event.agent, event.tenant, None, None).one()
 
 
-def _heartbeat(
-    row: SessionRow, _pane: Pane | None, event: model.Heartbeat, cells: Cells, pane_ms: int, _event_ms: int
-) -> None:
-    row.heartbeats += 1
-    _put(cells, (HEARTBEAT, pane_ms, event.agent, event.tenant, None, None), 0)
-
-
-def _session_end(
-    row: SessionRow, _pane: Pane | None, event: model.SessionEnd, cells: Cells, pane_ms: int, event_ms: int
-) -> None:
-    _put(cells, (OTHER_EVENT, pane_ms, event.agent, event.tenant, None, None), 0)
+def _session_end(row: LiveRow, event: Any, cells: Cells, pane_ms: int, event_ms: int) -> None:
+    cells.of(OTHER_EVENT, pane_ms, event.agent, event.tenant, None, None).one()
     if event.session_id is not None:
-        end(row, event_ms, event.reason or "session_end", cells, pane_ms)
+        reason: str | None = event.reason
+        end(row, event_ms, reason or "session_end", cells, pane_ms)
         count_session(row, SESSION_ENDED, cells, pane_ms)
-
-
-def _other(
-    _row: SessionRow, _pane: Pane | None, event: model.Envelope, cells: Cells, pane_ms: int, _event_ms: int
-) -> None:
-    _put(cells, (OTHER_EVENT, pane_ms, event.agent, event.tenant, None, None), 0)
-
-
-APPLY: Final[dict[type, Apply]] = dict.fromkeys(model.KINDS.values(), _other) | {
-    model.AgentStart: _agent_start,
-    model.AgentEnd: _agent_end,
-    model.ModelStart: _model_start,
-    model.ModelEnd: _model_end,
-    model.TokenUsage: _token_usage,
-    model.ToolStart: _tool_start,
-    model.ToolEnd: _tool_end,
-    model.Error: _error,
-    model.Heartbeat: _heartbeat,
-    model.SessionEnd: _session_end,
-}

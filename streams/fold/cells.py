@@ -1,115 +1,326 @@
 """What a micro-batch adds, gathered by the finest key; a flush spreads it over the dimensions.
 
-`cells[key]` is the tuple of `append` methods of the lists that a value with that key belongs to: one of its leaf
-(agent, name, provider) and one of its tenant.  A repeated key costs one look-up and two appends; the other dimensions
-are sums and concatenations of leaves, made once per flush.  Lists hold the values of one meaning: 0 for a plain count,
-µs for a duration, a tuple of amounts for usage.
+A cell counts one meaning for one agent, tenant, tool or model, and provider in one pane.  All dimensions are sums of
+cells, made once per flush.  Cells stay when a flush has emptied them: what one batch touches, the next one mostly
+touches again.
 """
 
-from collections import Counter
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
-from streams.fold.measure import MEANINGS
-from streams.fold.rollup import Delta, Histogram, add_sums
+from streams.fold.measure import MEANINGS, TOOL_EXTRAS, USAGE
+from streams.fold.rollup import Delta, Histogram
 from streams.fold.sketch import DURATION_BOUNDS
 
-# code of the meaning, pane start (−1: late), agent, tenant, name of tool or model, provider
-CellKey: TypeAlias = tuple[int, int, str, str | None, str | None, str | None]
+# code of the meaning, agent, tenant, name of tool or model, provider
+CellKey: TypeAlias = tuple[int, str, str | None, str | None, str | None]
 Leaf: TypeAlias = tuple[int, str, str | None, str | None, str]  # pane start, agent, name, provider, family
+Labels: TypeAlias = tuple[str, ...]
 Target: TypeAlias = tuple[str, tuple[str, ...], int]  # dimension, labels, pane start
-Values: TypeAlias = dict[int, list[Any]]  # by code of the meaning
-Appends: TypeAlias = tuple[Callable[[Any], None], ...]
 
-# A value costs about 7 bytes as it is and about 16 as a counted bin and bucket, of which there are at most a few dozen.
-SAMPLES_RAW_MAX: Final = 64
+CELLS_KEPT_MAX: Final = 50_000  # empty ones included, some 250 bytes each; beyond it a flush forgets them all
+PANES_KEPT_MAX: Final = 4  # of which cells are kept: the current one, and those a few late-comers fall into
 
 
-class Cells(dict[CellKey, Appends]):
-    """The lists of a micro-batch by cell key; see the head of this file."""
+class Cell:
+    """How often a meaning was seen, and with which values: µs of a duration."""
+
+    __slots__ = ("code", "count", "leaf", "tenant", "values")
+
+    def __init__(self, code: int, leaf: Leaf, tenant: str | None) -> None:
+        self.code: int = code
+        self.leaf: Leaf = leaf
+        self.tenant: str | None = tenant
+        self.count: int = 0
+        self.values: list[int] = []
+
+    def one(self) -> None:
+        """Count one."""
+        self.count += 1
+
+    def observe(self, us: int) -> None:
+        """Count one, with its duration."""
+        self.count += 1
+        self.values.append(us)
+
+    def amounts(self) -> tuple[int, ...]:
+        """Return the sums that go with `Meaning.amounts`."""
+        return ()
+
+    def empty(self) -> None:
+        """Begin anew."""
+        self.count = 0
+        self.values = []
+
+
+class UsageCell(Cell):
+    """Token usage, added up."""
+
+    __slots__ = ("cache_read", "cache_write", "cost_nano_usd", "input", "output", "reasoning", "unpriced")
+
+    def __init__(self, code: int, leaf: Leaf, tenant: str | None) -> None:
+        super().__init__(code, leaf, tenant)
+        self.input: int = 0
+        self.output: int = 0
+        self.cache_read: int = 0
+        self.cache_write: int = 0
+        self.reasoning: int = 0
+        self.cost_nano_usd: int = 0
+        self.unpriced: int = 0
+
+    def use(
+        self,
+        input_tokens: int,
+        output_tokens: int,
+        cache_read: int,
+        cache_write: int,
+        reasoning: int,
+        cost_nano_usd: int,
+        unpriced: int,
+    ) -> None:
+        """Add one report."""
+        self.count += 1
+        self.input += input_tokens
+        self.output += output_tokens
+        self.cache_read += cache_read
+        self.cache_write += cache_write
+        self.reasoning += reasoning
+        self.cost_nano_usd += cost_nano_usd
+        self.unpriced += unpriced
+
+    def amounts(self) -> tuple[int, ...]:
+        """Return the sums in the order of USAGE_AMOUNTS."""
+        return (
+            self.input, self.output, self.cache_read, self.cache_write, self.reasoning, self.cost_nano_usd,
+            self.unpriced,
+        )  # fmt: skip
+
+    def empty(self) -> None:
+        """Begin anew."""
+        super().empty()
+        self.input = self.output = self.cache_read = self.cache_write = self.reasoning = 0
+        self.cost_nano_usd = self.unpriced = 0
+
+
+class ExtrasCell(Cell):
+    """What only some tool calls have, added up."""
+
+    __slots__ = ("input_bytes", "output_bytes", "retries")
+
+    def __init__(self, code: int, leaf: Leaf, tenant: str | None) -> None:
+        super().__init__(code, leaf, tenant)
+        self.retries: int = 0
+        self.input_bytes: int = 0
+        self.output_bytes: int = 0
+
+    def add(self, retries: int, input_bytes: int, output_bytes: int) -> None:
+        """Add one call."""
+        self.count += 1
+        self.retries += retries
+        self.input_bytes += input_bytes
+        self.output_bytes += output_bytes
+
+    def amounts(self) -> tuple[int, ...]:
+        """Return the sums in the order of TOOL_EXTRA_AMOUNTS."""
+        return self.retries, self.input_bytes, self.output_bytes
+
+    def empty(self) -> None:
+        """Begin anew."""
+        super().empty()
+        self.retries = self.input_bytes = self.output_bytes = 0
+
+
+def _cell(code: int, leaf: Leaf, tenant: str | None) -> Cell:
+    if code == USAGE:
+        return UsageCell(code, leaf, tenant)
+    if code == TOOL_EXTRAS:
+        return ExtrasCell(code, leaf, tenant)
+    return Cell(code, leaf, tenant)
+
+
+class Cells:
+    """The cells of a partition; see the head of this file."""
+
+    __slots__ = ("_current", "_kept", "_pane_ms", "_panes", "_touched")
 
     def __init__(self) -> None:
-        super().__init__()
-        self._leaves: dict[Leaf, Values] = {}
-        self._tenants: dict[tuple[int, str], Values] = {}
+        self._touched: list[Cell] = []
+        self._kept: int = 0
+        self._panes: dict[int, dict[CellKey, Cell]] = {}
+        self._pane_ms: int = -2  # no pane: the first event chooses one
+        self._current: dict[CellKey, Cell] = {}
 
-    def __missing__(self, key: CellKey) -> Appends:
-        code, pane_ms, agent, tenant, name, provider = key
-        leaf = self._leaves.setdefault((pane_ms, agent, name, provider, MEANINGS[code].family), {})
-        appends: Appends = (leaf.setdefault(code, []).append,)
-        if tenant is not None:
-            appends += (self._tenants.setdefault((pane_ms, tenant), {}).setdefault(code, []).append,)
-        self[key] = appends
-        return appends
+    def __bool__(self) -> bool:
+        return bool(self._touched)
+
+    def of(
+        self, code: int, pane_ms: int, agent: str, tenant: str | None, name: str | None, provider: str | None
+    ) -> Cell:
+        """Return the cell of a meaning and its labels, to which the caller adds one at once; pane −1: late."""
+        if pane_ms != self._pane_ms:
+            current = self._panes.get(pane_ms)
+            if current is None:
+                current = self._panes[pane_ms] = {}
+            self._current = current
+            self._pane_ms = pane_ms
+        key = (code, agent, tenant, name, provider)
+        cell = self._current.get(key)
+        if cell is None:
+            cell = _cell(code, (pane_ms, agent, name, provider, MEANINGS[code].family), tenant)
+            self._current[key] = cell
+            self._kept += 1
+        if cell.count == 0:
+            self._touched.append(cell)
+        return cell
 
     def deltas(self) -> list[Delta]:
-        """Return one delta per key of every dimension that was touched, and pane.
+        """Return one delta per key of every dimension that was touched, and pane; all cells are empty then.
 
         `all` is the sum over agents, because every event names one.
         """
-        found: dict[Target, _Added] = {}
-        for (pane_ms, agent, name, provider, family), values in self._leaves.items():
-            added = _added(values)
-            _add(found, ("agent", (agent,), pane_ms), added)
-            if name is not None and family == "tool":
-                _add(found, ("tool", (name,), pane_ms), added)
-                _add(found, ("agent_tool", (agent, name), pane_ms), added)
-            elif name is not None:
-                _add(found, ("model", (name,), pane_ms), added)
-                if provider is not None:
-                    _add(found, ("provider", (provider,), pane_ms), added)
-        for (_, _, pane_ms), added in [item for item in found.items() if item[0][0] == "agent"]:
-            _add(found, ("all", (), pane_ms), added)
-        for (pane_ms, tenant), values in self._tenants.items():
-            _add(found, ("tenant", (tenant,), pane_ms), _added(values))
-        return [_delta(place, added) for place, added in found.items()]
+        leaves: dict[Leaf, _Added] = {}
+        tenants: dict[tuple[int, str], _Added] = {}
+        for cell in self._touched:
+            leaf = leaves.get(cell.leaf)
+            if leaf is None:
+                leaf = leaves[cell.leaf] = _Added()
+            tenant: _Added | None = None
+            if cell.tenant is not None:
+                tenant = tenants.get((cell.leaf[0], cell.tenant))
+                if tenant is None:
+                    tenant = tenants[cell.leaf[0], cell.tenant] = _Added()
+            _gather(cell, leaf, tenant)
+            cell.empty()
+        self._touched = []
+        if self._kept > CELLS_KEPT_MAX or len(self._panes) > PANES_KEPT_MAX:
+            self._panes, self._kept, self._current, self._pane_ms = {}, 0, {}, -2
+        return _spread(leaves, tenants)
 
 
-class _Added(NamedTuple):
-    """Sums by measure and samples by histogram, of one leaf or of one target."""
+class _Added:
+    """Sums by measure, and durations by histogram: their sum, and counts by place."""
 
-    sums: dict[str, int]
-    samples: dict[str, list[int]]
+    __slots__ = ("durations", "sums")
+
+    def __init__(self) -> None:
+        self.sums: dict[str, int] = {}
+        self.durations: dict[str, _Durations] = {}
+
+    def add(self, more: "_Added") -> None:
+        """Add what another has."""
+        sums = self.sums
+        for name, value in more.sums.items():
+            sums[name] = sums.get(name, 0) + value
+        for name, some in more.durations.items():
+            self.histogram(name).add(some)
+
+    def histogram(self, name: str) -> "_Durations":
+        """Return one histogram, opening it when needed."""
+        known = self.durations.get(name)
+        if known is None:
+            known = self.durations[name] = _Durations()
+        return known
 
 
-def _added(values: Values) -> _Added:
-    sums: dict[str, int] = {}
-    samples: dict[str, list[int]] = {}
-    for code, some in values.items():
-        meaning = MEANINGS[code]
-        count = len(some)
-        for name in meaning.ones:
-            sums[name] = sums.get(name, 0) + count
-        if meaning.amounts:
-            for name, column in zip(meaning.amounts, zip(*some, strict=True), strict=True):
-                if amount := sum(column):
-                    sums[name] = sums.get(name, 0) + amount
-        if meaning.histogram is not None:
-            samples.setdefault(meaning.histogram, []).extend(some)
-    return _Added(sums, samples)
+class _Durations:
+    """The sum of durations, and how many of them lie in which bin and bucket (bin × _BUCKETS + bucket)."""
+
+    __slots__ = ("places", "sum_us")
+
+    def __init__(self) -> None:
+        self.sum_us: int = 0
+        self.places: dict[int, int] = {}
+
+    def add(self, more: "_Durations") -> None:
+        """Add what another has."""
+        self.sum_us += more.sum_us
+        places = self.places
+        for place, count in more.places.items():
+            places[place] = places.get(place, 0) + count
 
 
-def _add(found: dict[Target, _Added], place: Target, more: _Added) -> None:
-    """Add to a target; what is added is shared by several, so it is copied."""
-    known = found.get(place)
+_BUCKETS: Final = 64  # room for the buckets of one histogram in the number of a place
+
+
+def _gather(cell: Cell, leaf: _Added, tenant: _Added | None) -> None:
+    """Add a cell to what its leaf and its tenant have seen."""
+    meaning = MEANINGS[cell.code]
+    count = cell.count
+    sums = leaf.sums
+    more = None if tenant is None else tenant.sums
+    for name in meaning.ones:
+        sums[name] = sums.get(name, 0) + count
+        if more is not None:
+            more[name] = more.get(name, 0) + count
+    if meaning.amounts:
+        for name, amount in zip(meaning.amounts, cell.amounts(), strict=True):
+            if amount:
+                sums[name] = sums.get(name, 0) + amount
+                if more is not None:
+                    more[name] = more.get(name, 0) + amount
+    if meaning.histogram is not None:
+        durations = _durations(cell.values)
+        leaf.histogram(meaning.histogram).add(durations)
+        if tenant is not None:
+            tenant.histogram(meaning.histogram).add(durations)
+
+
+def _durations(values: list[int]) -> _Durations:
+    found = _Durations()
+    places = found.places
+    for value in values:
+        found.sum_us += value
+        bucket, index = DURATION_BOUNDS.place(value)
+        place = index * _BUCKETS + bucket
+        places[place] = places.get(place, 0) + 1
+    return found
+
+
+def _spread(leaves: dict[Leaf, _Added], tenants: dict[tuple[int, str], _Added]) -> list[Delta]:
+    """Add up leaves by every dimension."""
+    agents: dict[int, dict[str, _Added]] = {}  # by pane first: most flushes know one
+    found: dict[Target, _Added] = {}
+    for (pane_ms, agent, name, provider, family), added in leaves.items():
+        _of(agents.setdefault(pane_ms, {}), agent).add(added)
+        if name is not None and family == "tool":
+            _at(found, "tool", (name,), pane_ms).add(added)
+            _at(found, "agent_tool", (agent, name), pane_ms).add(added)
+        elif name is not None:
+            _at(found, "model", (name,), pane_ms).add(added)
+            if provider is not None:
+                _at(found, "provider", (provider,), pane_ms).add(added)
+    for pane_ms, by_agent in agents.items():
+        whole = _at(found, "all", (), pane_ms)
+        for agent, added in by_agent.items():
+            found["agent", (agent,), pane_ms] = added
+            whole.add(added)
+    for (pane_ms, tenant), added in tenants.items():
+        found["tenant", (tenant,), pane_ms] = added
+    return [_delta(dimension, labels, pane_ms, added) for (dimension, labels, pane_ms), added in found.items()]
+
+
+def _of(by_name: dict[str, _Added], name: str) -> _Added:
+    known = by_name.get(name)
     if known is None:
-        found[place] = _Added(dict(more.sums), {name: list(values) for name, values in more.samples.items()})
-        return
-    add_sums(known.sums, more.sums)
-    for name, values in more.samples.items():
-        some = known.samples.get(name)
-        if some is None:
-            known.samples[name] = list(values)
-        else:
-            some.extend(values)
+        known = by_name[name] = _Added()
+    return known
 
 
-def _delta(place: Target, added: _Added) -> Delta:
-    """Make a target a delta; many samples are counted, few stay as they are."""
-    sums, samples = added
+def _at(found: dict[Target, _Added], dimension: str, labels: Labels, pane_ms: int) -> _Added:
+    known = found.get((dimension, labels, pane_ms))
+    if known is None:
+        known = found[dimension, labels, pane_ms] = _Added()
+    return known
+
+
+def _delta(dimension: str, labels: Labels, pane_ms: int, added: _Added) -> Delta:
+    """Make what a target has seen a delta; what is late has no bins, because there is no pane to keep them in."""
     histograms: dict[str, Histogram] = {}
-    for name in [name for name, values in samples.items() if len(values) > SAMPLES_RAW_MAX]:
-        values = samples.pop(name)
-        buckets, bins = DURATION_BOUNDS.tally(Counter(values))
-        histograms[name] = Histogram(sum(values), buckets, bins if place[2] >= 0 else {})
-    return Delta(*place, sums, samples, histograms)
+    for name, durations in added.durations.items():
+        buckets: dict[int, int] = {}
+        bins: dict[int, int] = {}
+        for place, count in durations.places.items():
+            bucket, index = place % _BUCKETS, place // _BUCKETS
+            buckets[bucket] = buckets.get(bucket, 0) + count
+            bins[index] = bins.get(index, 0) + count
+        histograms[name] = Histogram(durations.sum_us, buckets, bins if pane_ms >= 0 else {})
+    return Delta(dimension, labels, pane_ms, added.sums, {}, histograms)

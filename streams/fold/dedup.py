@@ -1,7 +1,7 @@
 """Was this event folded before?  Exact by (source, seq), bounded by id.  Pure.
 
-A mark is [highest seq, bits]: bit n of the 64 says whether highest − n was seen.  What is more than 63 behind the
-highest counts as seen: publishers send a session's events in order, so only a repeat can be that old.
+What is more than 63 behind a mark's highest counts as seen: publishers send a session's events in order, so only a
+repeat can be that old.
 """
 
 from collections import deque
@@ -17,20 +17,55 @@ IDS_MAX: Final = 262_144  # remembered ids per partition, about 25 MB
 IDS_PER_SEGMENT: Final = 512  # one changelog row of 4 KiB, rewritten until it is full
 
 
-def repeated(mark: list[int], seq: int) -> bool:
-    """Return whether a seq was seen, and note it."""
-    ahead = seq - mark[0]
-    if ahead > 0:
-        mark[0] = seq
-        mark[1] = (mark[1] << ahead | 1) & MARK_MASK if ahead < WINDOW_BITS else 1
+class Mark:
+    """Which numbers of a source were seen: the highest, and a window of WINDOW_BITS below it.
+
+    Numbers mostly come one after the other, or (a source with many sessions) far apart: both leave `bits` alone.
+    Bit n of `bits` says whether `highest − run − n` was seen; the `run` numbers up to the highest were.
+    """
+
+    __slots__ = ("bits", "highest", "run")
+
+    def __init__(self, highest: int, bits: int) -> None:
+        self.highest: int = highest
+        self.run: int = 0
+        self.bits: int = bits
+
+    def repeated(self, seq: int) -> bool:
+        """Return whether a number was seen, and note it."""
+        ahead = seq - self.highest
+        if ahead >= WINDOW_BITS:
+            self.highest = seq
+            self.run = 0
+            self.bits = 1
+            return False
+        if ahead == 1:
+            self.highest = seq
+            if self.run < WINDOW_BITS:
+                self.run += 1
+            return False
+        if ahead <= -WINDOW_BITS:
+            return True
+        self._settle()
+        if ahead > 0:
+            self.highest = seq
+            self.bits = (self.bits << ahead | 1) & MARK_MASK
+            return False
+        bit = 1 << -ahead
+        if self.bits & bit:
+            return True
+        self.bits |= bit
         return False
-    if ahead <= -WINDOW_BITS:
-        return True
-    bit = 1 << -ahead
-    if mark[1] & bit:
-        return True
-    mark[1] |= bit
-    return False
+
+    def _settle(self) -> None:
+        if self.run:
+            self.bits = (self.bits << self.run | ((1 << self.run) - 1)) & MARK_MASK
+            self.run = 0
+
+    def values(self) -> list[int]:
+        """Return it as stored: [highest, bits], bit n for `highest − n`."""
+        self._settle()
+        return [self.highest, self.bits]
 
 
 def digest(text: str) -> int:

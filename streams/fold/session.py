@@ -1,7 +1,6 @@
-"""One session's row: what it holds, how it is stored, and what each kind of event adds to it.
+"""One session's row as it is stored: what it holds and how it is read and written.
 
-Never knows a partition, a topic or a rule.  Rows are changed in place: a row is loaded, folded into and encoded again,
-and whoever fails in between throws the whole partition away.
+Never changes a row: `fold.live` is the form that events are folded into.
 """
 
 import struct
@@ -9,9 +8,6 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import Struct
-
-from streams.fold.dedup import MARKS_MAX
-from streams.fold.streamtime import MINUTE_MS
 
 PANES_MAX: Final = 61  # an hour of minutes, and the one that is open
 TOOLS_MAX: Final = 64  # tools with numbers of their own in a session's row; the rest share OVERFLOW
@@ -125,7 +121,12 @@ class Head(NamedTuple):
 
 def encode(row: SessionRow) -> bytes:
     """Return a row as stored: a fixed head, then the fields as a MessagePack array."""
-    return _HEAD.pack(ROW_CODEC, row.ended_ms != 0, bool(row.open), row.stamp, row.seen_ms) + _encoder.encode(row)
+    return pack(row, row.ended_ms != 0, bool(row.open), row.stamp, row.seen_ms)
+
+
+def pack(fields: object, ended: bool, in_flight: bool, stamp: int, seen_ms: int) -> bytes:
+    """Return a row as stored, of the fields of a `SessionRow` in their order."""
+    return _HEAD.pack(ROW_CODEC, ended, in_flight, stamp, seen_ms) + _encoder.encode(fields)
 
 
 def head(stored: bytes) -> Head:
@@ -136,69 +137,3 @@ def head(stored: bytes) -> Head:
 def decode(stored: bytes) -> SessionRow:
     """Read a stored row."""
     return _decoder.decode(memoryview(stored)[HEAD_BYTES:])
-
-
-def pane_at(row: SessionRow, event_ms: int) -> Pane:
-    """Return the minute of a moment, opening it when needed; the oldest minute goes when there are too many."""
-    start_ms = event_ms - event_ms % MINUTE_MS
-    panes = row.panes
-    for pane in reversed(panes):
-        if pane.start_ms == start_ms:
-            return pane
-        if pane.start_ms < start_ms:
-            break
-    pane = Pane(start_ms)
-    panes.append(pane)
-    if len(panes) > 1 and panes[-2].start_ms > start_ms:
-        panes.sort(key=_start)
-    if len(panes) > PANES_MAX:
-        del panes[0]
-    return pane
-
-
-def _start(pane: Pane) -> int:
-    return pane.start_ms
-
-
-def tool_totals(row: SessionRow, tool: str) -> ToolTotals:
-    """Return the numbers of one tool in a session, or of the overflow beyond TOOLS_MAX tools."""
-    totals = row.tools.get(tool)
-    if totals is None:
-        if len(row.tools) >= TOOLS_MAX:
-            tool = OVERFLOW
-        totals = row.tools.setdefault(tool, ToolTotals())
-    return totals
-
-
-def mark_of(row: SessionRow, source: str, seq: int) -> int:
-    """Open the mark of a source seen for the first time; returns how many marks were forgotten for it (0 or 1)."""
-    row.marks[source] = [seq, 1]
-    if len(row.marks) <= MARKS_MAX:
-        return 0
-    del row.marks[next(iter(row.marks))]
-    return 1
-
-
-def successor(row: SessionRow, event_ms: int, seen_ms: int) -> SessionRow:
-    """Return the row of the next incarnation of an ended session: new counters, the same marks."""
-    return SessionRow(
-        agent=row.agent,
-        tenant=row.tenant,
-        user_id=row.user_id,
-        started_ms=event_ms,
-        last_ms=event_ms,
-        seen_ms=seen_ms,
-        incarnation=row.incarnation + 1,
-        stamp=row.stamp,
-        marks=row.marks,
-    )
-
-
-def window_sum(row: SessionRow, field: str, since_ms: int) -> int:
-    """Sum a field over the minutes that start at or after a moment."""
-    total = 0
-    for pane in reversed(row.panes):
-        if pane.start_ms < since_ms:
-            break
-        total += getattr(pane, field)
-    return total

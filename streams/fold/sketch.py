@@ -5,23 +5,42 @@ bin is at most 0.55 % away from any value in it.  Buckets are cumulative-free co
 scrapes them after summing; a bound belongs to its own bucket (`le`).
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping
-from math import ceil, log2
+from math import ceil, isqrt
 from typing import Final
 
 SCALE: Final = 6
 BINS_PER_OCTAVE: Final = 1 << SCALE
 ZERO_BIN: Final = -1_000_000  # exactly zero has no logarithm
-# A memo entry is about 120 bytes: 8 MB at most for each set of bounds.
-MEMO_MAX: Final = 65_536
+OCTAVES: Final = 64  # of the values that have bins of their own; larger ones share the last
 
 # OpenTelemetry GenAI's advised boundaries for durations: 10 ms doubling to 81.92 s; here in µs.
 DURATION_BOUNDS_US: Final = tuple(10_000 * 2**n for n in range(14))
 
 
+def _uppers() -> list[int]:
+    """Return the largest integer of each bin, floor(2^((i+1)/64)), from 64 roots with 256 bits behind the point."""
+    root = 2 << 512  # 2^(1/64) is six square roots of 2
+    for _ in range(6):
+        root = isqrt(root) << 256
+    root >>= 256
+    roots = [1 << 256]
+    for _ in range(BINS_PER_OCTAVE - 1):
+        roots.append(roots[-1] * root >> 256)
+    whole = [each << octave >> 256 for octave in range(OCTAVES) for each in roots]
+    return [*whole[1:], 1 << OCTAVES]
+
+
+# No logarithm is taken of a value, so that every machine puts it into the same bin.
+_UPPERS: Final = _uppers()
+
+
 def bin_of(value: int) -> int:
     """Name the log bin of a non-negative integer."""
-    return ceil(log2(value) * BINS_PER_OCTAVE) - 1 if value > 0 else ZERO_BIN
+    if value <= 1:
+        return -1 if value == 1 else ZERO_BIN
+    return bisect_left(_UPPERS, value)
 
 
 def bin_middle(index: int) -> float:
@@ -47,38 +66,16 @@ def quantile(bins: Mapping[int, int], q: float) -> float | None:
 
 
 class Bounds:
-    """Explicit upper bounds with a memo: durations repeat, so most look-ups are one dict access."""
+    """Explicit upper bounds of a histogram's buckets."""
 
-    __slots__ = ("_memo", "uppers")
+    __slots__ = ("uppers",)
 
     def __init__(self, uppers: tuple[int, ...]) -> None:
         self.uppers = uppers
-        self._memo: dict[int, tuple[int, int]] = {}
 
     def place(self, value: int) -> tuple[int, int]:
         """Return (bucket, bin) of a value; bucket len(uppers) is +Inf."""
-        placed = self._memo.get(value)
-        if placed is None:
-            bucket = 0
-            for upper in self.uppers:
-                if value <= upper:
-                    break
-                bucket += 1
-            placed = (bucket, bin_of(value))
-            if len(self._memo) >= MEMO_MAX:
-                self._memo.clear()
-            self._memo[value] = placed
-        return placed
-
-    def tally(self, values: Mapping[int, int]) -> tuple[dict[int, int], dict[int, int]]:
-        """Add up counted values by bucket and by bin."""
-        buckets: dict[int, int] = {}
-        bins: dict[int, int] = {}
-        for value, count in values.items():
-            bucket, index = self.place(value)
-            buckets[bucket] = buckets.get(bucket, 0) + count
-            bins[index] = bins.get(index, 0) + count
-        return buckets, bins
+        return bisect_left(self.uppers, value), bin_of(value)
 
 
 DURATION_BOUNDS: Final = Bounds(DURATION_BOUNDS_US)

@@ -1,8 +1,8 @@
 """What rules see of a row: readings of session rows and of rollup keys at one moment of the partition's clock."""
 
+from streams.fold.live import LivePane, LiveRow
 from streams.fold.panes import Panes
 from streams.fold.rollup import LifetimeRow
-from streams.fold.session import Pane, SessionRow
 from streams.fold.sketch import quantile
 from streams.fold.streamtime import MINUTE_MS
 
@@ -12,7 +12,7 @@ class SessionReading:
 
     __slots__ = ("_now_ms", "_row")
 
-    def __init__(self, row: SessionRow, now_ms: int) -> None:
+    def __init__(self, row: LiveRow, now_ms: int) -> None:
         self._row = row
         self._now_ms = now_ms
 
@@ -54,11 +54,11 @@ class SessionReading:
             return len(calls)
         if not calls:
             return None
-        oldest_ms = min(call[5] for call in calls.values())
+        oldest_ms = min(call.started_ms for call in calls.values())
         return max(self._now_ms - oldest_ms, 0)
 
 
-def _field(pane: Pane, field: str) -> int:
+def _field(pane: LivePane, field: str) -> int:
     value: int = pane.input_tokens + pane.output_tokens if field == "tokens" else getattr(pane, field)
     return value
 

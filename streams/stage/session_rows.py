@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from streams.errors import StateRefused
-from streams.fold import session
-from streams.fold.session import RowKey, SessionRow
+from streams.fold.live import LiveRow
+from streams.fold.session import RowKey
 
 META_CODEC: Final = 1
 META_KEY: Final = b"m"
@@ -68,10 +68,10 @@ def read_row_key(raw: bytes) -> RowKey:
     return (session_id, incarnation)
 
 
-def stamped(row: SessionRow, stamp: int) -> bytes:
-    """Note the highest offset folded into a row, and encode it."""
+def stamped(row: LiveRow, stamp: int) -> bytes:
+    """Note the highest offset folded into a row, and pack it."""
     row.stamp = stamp
-    return session.encode(row)
+    return row.pack()
 
 
 def unreadable(partition: int, key: bytes, error: Exception) -> StateRefused:

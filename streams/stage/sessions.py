@@ -13,11 +13,12 @@ import msgspec
 from streams.event.codec import MS_END, RECORD_BYTES_MAX, Rejected, decode_one, decode_record, time_ms, untimely
 from streams.event.model import Envelope
 from streams.fold import measure, session
-from streams.fold.apply import APPLY, count_session, end
+from streams.fold.apply import apply, count_session, end
 from streams.fold.cells import Cells
-from streams.fold.dedup import MARK_MASK, WINDOW_BITS, IdWindow, repeated
+from streams.fold.dedup import IdWindow
+from streams.fold.live import LivePane, LiveRow, unpack
 from streams.fold.rollup import Delta
-from streams.fold.session import CLOSED_KEPT_MS, GAP_MS, RowKey, SessionRow
+from streams.fold.session import CLOSED_KEPT_MS, GAP_MS, RowKey
 from streams.fold.streamtime import GRACE_MS, LATE_PANE, MINUTE_MS, PANE_MS, SKEW_MS, pane_start
 from streams.rule.model import RuleSet
 from streams.rule.reading import SESSION, Key, Reading
@@ -66,14 +67,14 @@ class SessionsPartition:
         self._watermark = -1
         self._clock = -1
         self._replay_below = 0  # a torn transaction left rows that hold offsets below this; the meta row does not
-        self._rows: dict[RowKey, Any] = {}  # SessionRow, or its bytes when untouched for a while
-        self._dirty: dict[RowKey, SessionRow] = {}
+        self._rows: dict[RowKey, Any] = {}  # LiveRow, or its bytes when untouched for a while
+        self._dirty: dict[RowKey, LiveRow] = {}
         self._idle = IdleWheel()  # each row once, never later than its deadline would be if it were touched now
         self._closed = IdleWheel()  # when rows of closed incarnations go
         self._ids = IdWindow()
         self._cells = Cells()
         self._counted: dict[str, int] = {}  # since the last plan
-        self._beside: dict[bytes, SessionRow | None] = {}  # changes that are not in `_dirty`: closed rows, deletions
+        self._beside: dict[bytes, LiveRow | None] = {}  # changes that are not in `_dirty`: closed rows, deletions
         self._sends: list[Send] = []
         self._young: set[RowKey] = set()
         self._old: set[RowKey] = set()
@@ -108,7 +109,7 @@ class SessionsPartition:
             total[name] = total.get(name, 0) + count
         return total
 
-    def sessions(self) -> Iterable[tuple[RowKey, SessionRow]]:
+    def sessions(self) -> Iterable[tuple[RowKey, LiveRow]]:
         """Yield every row, decoded."""
         for key, row in self._rows.items():
             yield key, self._unpack(key, row) if isinstance(row, bytes) else row
@@ -171,14 +172,14 @@ class SessionsPartition:
         if isinstance(key, str) and not head.ended:
             self._judging.arm(SESSION, (key,), self._clock, in_flight=head.in_flight)
 
-    def _peek(self, key: RowKey) -> SessionRow | None:
+    def _peek(self, key: RowKey) -> LiveRow | None:
         """Return a row, decoded, and leave it as it is kept."""
         stored = self._rows.get(key)
         return self._unpack(key, stored) if isinstance(stored, bytes) else stored
 
-    def _unpack(self, key: RowKey, stored: bytes) -> SessionRow:
+    def _unpack(self, key: RowKey, stored: bytes) -> LiveRow:
         try:
-            return session.decode(stored)
+            return unpack(stored)
         except (msgspec.MsgspecError, ValueError) as error:
             raise unreadable(self._partition, row_key(key), error) from error
 
@@ -217,48 +218,58 @@ class SessionsPartition:
         if rejected:
             self._refuse(record, rejected)
 
-    def _fold(self, events: Sequence[Any], origins: Sequence[SourceRecord]) -> None:
+    def _fold(self, events: list[Any], origins: list[Any]) -> None:
         """Fold events in order: the hot path, one flat loop on purpose (see fold.apply)."""
-        rows, dirty, cells, counted = self._rows, self._dirty, self._cells, self._counted
+        rows, dirty, cells, counted, ids = self._rows, self._dirty, self._cells, self._counted, self._ids
         replay_below, watermark, clock = self._replay_below, self._watermark, self._clock
         late = duplicate = refused = 0
-        for event, record in zip(events, origins, strict=True):
-            event_ms = event.time
-            if event_ms.__class__ is not int or event_ms >= MS_END:
-                event_ms = time_ms(event_ms)
-                if event_ms is None:  # only in a record of one event: `decode_record` has looked at all others
+        record: Any = None
+        stamped_ms = 0
+        for event, origin in zip(events, origins):  # noqa: B905  as long as each other; strict is not compiled well
+            if origin is not record:
+                record = origin
+                stamped_ms = record.timestamp
+            timed: Any = event.time
+            if isinstance(timed, int) and timed < MS_END:
+                event_ms: int = timed
+            else:
+                told = time_ms(timed)
+                if told is None:  # only in a record of one event: `decode_record` has looked at all others
                     refused += 1
                     self._refuse(record, (untimely(record.value or b"", 0),))
                     continue
-            if event_ms - record.timestamp > SKEW_MS:
-                event_ms = record.timestamp if record.timestamp >= 0 else max(watermark, 0)
+                event_ms = told
+            if event_ms - stamped_ms > SKEW_MS:
+                event_ms = stamped_ms if stamped_ms >= 0 else max(watermark, 0)
                 counted["skewed"] = counted.get("skewed", 0) + 1
-            key = event.session_id
-            if key is None:
+            session_id: str | None = event.session_id
+            key: Any = session_id
+            if session_id is None:
                 key = (event.source or event.agent,)
-            row: Any = rows.get(key)
-            if row.__class__ is bytes:
-                row = rows[key] = self._unpack(key, row)
+            stored: Any = rows.get(key)
+            row: LiveRow | None = None
+            if isinstance(stored, LiveRow):
+                row = stored
+            elif stored is not None:
+                row = self._unpack(key, stored)
+                rows[key] = row
+            seq: int | None = event.seq
+            source: str | None = event.source
             if replay_below and row is not None and record.offset <= row.stamp:
                 duplicate += 1
                 watermark = max(watermark, event_ms)  # it counted when it was folded, and its id was remembered
-                if event.seq is None or event.source is None:
-                    self._ids.repeated(event.id)
+                if seq is None or source is None:
+                    ids.repeated(event.id)
                 continue
-            seq, source = event.seq, event.source
             if seq is None or source is None:
-                if self._ids.repeated(event.id):
+                if ids.repeated(event.id):
                     duplicate += 1
                     continue
                 source = None
             elif row is not None:
                 mark = row.marks.get(source)
                 if mark is not None:
-                    ahead = seq - mark[0]
-                    if ahead > 0:
-                        mark[0] = seq
-                        mark[1] = (mark[1] << ahead | 1) & MARK_MASK if ahead < WINDOW_BITS else 1
-                    elif repeated(mark, seq):
+                    if mark.repeated(seq):
                         duplicate += 1
                         continue
                     source = None
@@ -270,25 +281,26 @@ class SessionsPartition:
                 row = self._create(key, event, event_ms, watermark, clock)
             elif row.ended_ms:
                 row = self._reopen(key, row, event_ms, watermark, clock)
-            if source is not None and session.mark_of(row, source, seq):
+            if source is not None and seq is not None and row.mark(source, seq):
                 counted["forgotten_marks"] = counted.get("forgotten_marks", 0) + 1
             row.events += 1
             row.seen_ms = clock
             if event_ms > row.last_ms:  # noqa: PLR1730  as above
                 row.last_ms = event_ms
-            dirty[key] = row
+            if not row.dirty:
+                row.dirty = True
+                dirty[key] = row
             if event_ms >= watermark - GRACE_MS:
                 panes = row.panes
-                if panes and 0 <= event_ms - panes[-1].start_ms < MINUTE_MS:
-                    pane = panes[-1]
-                else:
-                    pane = session.pane_at(row, event_ms)
+                pane: LivePane | None = panes[-1] if panes else None
+                if pane is None or not 0 <= event_ms - pane.start_ms < MINUTE_MS:
+                    pane = row.pane_at(event_ms)
                 pane.events += 1
-                APPLY[event.__class__](row, pane, event, cells, event_ms - event_ms % PANE_MS, event_ms)
+                apply(row, pane, event, cells, event_ms - event_ms % PANE_MS, event_ms)
             else:
                 late += 1
                 row.late += 1
-                APPLY[event.__class__](row, None, event, cells, LATE_PANE, event_ms)
+                apply(row, None, event, cells, LATE_PANE, event_ms)
         self._watermark, self._clock = watermark, clock
         for outcome, count in (
             ("applied", len(events) - late - duplicate - refused),
@@ -298,26 +310,19 @@ class SessionsPartition:
             if count:
                 counted[outcome] = counted.get(outcome, 0) + count
 
-    def _create(self, key: RowKey, event: Envelope, event_ms: int, watermark: int, clock: int) -> SessionRow:
+    def _create(self, key: RowKey, event: Envelope, event_ms: int, watermark: int, clock: int) -> LiveRow:
         if len(self._rows) >= SESSIONS_MAX:
             self._evict()
-        row = SessionRow(
-            agent=event.agent,
-            tenant=event.tenant,
-            user_id=event.user_id,
-            started_ms=event_ms,
-            last_ms=event_ms,
-            seen_ms=clock,
-        )
+        row = LiveRow(event.agent, event.tenant, event.user_id, event_ms, event_ms, clock)
         self._idle.add(clock + GAP_MS, key)
         self._begin(key, row, watermark)
         if isinstance(key, str) and partition_of(key.encode(), self._partitions) != self._partition:
             self._count("misrouted")
         return row
 
-    def _reopen(self, key: RowKey, row: SessionRow, event_ms: int, watermark: int, clock: int) -> SessionRow:
+    def _reopen(self, key: RowKey, row: LiveRow, event_ms: int, watermark: int, clock: int) -> LiveRow:
         """Begin the next incarnation of an ended row; a session's old totals are kept apart for their time."""
-        following = session.successor(row, event_ms, clock)
+        following = row.successor(event_ms, clock)
         self._begin(key, following, watermark)  # its deadline stands already, at most GAP_MS from now
         if isinstance(key, str):
             closed = (key, str(row.incarnation))
@@ -327,7 +332,7 @@ class SessionsPartition:
             self._count("reopened")
         return following
 
-    def _begin(self, key: RowKey, row: SessionRow, watermark: int) -> None:
+    def _begin(self, key: RowKey, row: LiveRow, watermark: int) -> None:
         self._rows[key] = row
         if isinstance(key, str):
             pane_ms = pane_start(row.started_ms) if row.started_ms >= watermark - GRACE_MS else LATE_PANE
@@ -371,13 +376,14 @@ class SessionsPartition:
             self._end(key, row, "idle")
             self._idle.add(now_ms + GAP_MS, key)
 
-    def _end(self, key: RowKey, row: SessionRow, reason: str) -> None:
+    def _end(self, key: RowKey, row: LiveRow, reason: str) -> None:
         """End a row at the start of its silence; it is kept a while for its marks and totals."""
         pane_ms = self._pane_now()
         end(row, row.last_ms, reason, self._cells, pane_ms)
         if isinstance(key, str):
             count_session(row, measure.SESSION_ENDED, self._cells, pane_ms)
         row.seen_ms = self._clock
+        row.dirty = True
         self._rows[key] = self._dirty[key] = row
 
     def _pane_now(self) -> int:
@@ -412,8 +418,8 @@ class SessionsPartition:
         rows = self._rows
         for key in self._old - self._young:
             row = rows.get(key)
-            if isinstance(row, SessionRow) and key not in self._dirty:
-                rows[key] = session.encode(row)
+            if isinstance(row, LiveRow) and key not in self._dirty:
+                rows[key] = row.pack()
         self._old, self._young = self._young, set()
 
     # ---- rules --------------------------------------------------------------------------------------------------
@@ -447,6 +453,7 @@ class SessionsPartition:
         for raw, closed in self._beside.items():
             rows.append((raw, None if closed is None else stamped(closed, stamp)))
         for key, row in self._dirty.items():
+            row.dirty = False
             rows.append((row_key(key), stamped(row, stamp)))
         rows.extend((b"i%d" % segment, packed) for segment, packed in self._ids.changes())
         meta = self._advance_meta()
@@ -462,7 +469,7 @@ class SessionsPartition:
         self._meta = meta
         self._young.update(self._dirty)
         self._dirty, self._beside, self._sends = {}, {}, []
-        self._cells, self._counted, self._fed = Cells(), {}, 0
+        self._counted, self._fed = {}, 0
         return Plan(rows, sends, self._next)
 
     def _advance_meta(self) -> Meta:

@@ -3,6 +3,7 @@
     python tests/bench/throughput.py                        400,000 single-event records
     python tests/bench/throughput.py --per-record 50        the same events, 50 to a record
     python tests/bench/throughput.py --faust 40000          and stock Faust beside it, on the same broker
+    python tests/bench/throughput.py --compiled             our worker with the path of an event compiled
 
 The events are published first.  Time and CPU run from the first commit seen to the moment both stages have finished;
 a run whose totals differ from a plain recount prints no figure and ends with 1.
@@ -27,6 +28,7 @@ ROOT: Final = Path(__file__).parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from changelogs import totals  # noqa: E402  the path is set above
+from compiled import build  # noqa: E402  as above
 from fleet import Fleet  # noqa: E402  as above
 from harness import Broker, eventually  # noqa: E402  as above
 from truth import recount  # noqa: E402  as above
@@ -95,14 +97,16 @@ def measure(process: subprocess.Popen[bytes], done: Callable[[], int], whole: in
     return {"events": count, **figures, "per_s": count / figures["wall_s"], "per_cpu_s": count / figures["cpu_s"]}
 
 
-def ours(broker: Broker, events: list[dict[str, Any]], per_record: int, core: int, folder: Path) -> dict[str, float]:
-    """Run our worker over the events."""
+def ours(
+    broker: Broker, events: list[dict[str, Any]], per_record: int, core: int, folder: Path, code: Path
+) -> dict[str, float]:
+    """Run our worker over the events; `code` is where its package lies."""
     prefix = f"bench-{uuid.uuid4().hex[:8]}."
     command = [sys.executable, "-m", "streams"]
     environment = {
         "AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap,
         "AGENT_STREAMS_TOPIC_PREFIX": prefix,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(code),
     }
     subprocess.run([*command, "topics", "create"], env={**os.environ, **environment}, check=True, stdout=sys.stderr)
     count = broker.publish(f"{prefix}events", records(events, per_record))
@@ -165,6 +169,7 @@ def main() -> None:
     parser.add_argument("--per-record", type=int, default=1)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--core", type=int, default=1)
+    parser.add_argument("--compiled", action="store_true", help="compile our path of an event first")
     parser.add_argument("--faust", type=int, default=0, help="events for stock Faust; 0 leaves it out")
     options = parser.parse_args()
     events = list(Fleet(1).events(options.events))
@@ -172,11 +177,14 @@ def main() -> None:
     named = os.environ.get("KAFKA_BOOTSTRAP")
     kafka = None if named else EmbeddedKafka(folder / "kafka")
     try:
+        code = build(folder) if options.compiled else ROOT
         broker = Broker(named or (kafka.start() if kafka else ""))
-        print(f"{options.events} events, {options.per_record} per record, one core; on:")
+        print(
+            f"{options.events} events, {options.per_record} per record, one core, {'compiled' if options.compiled else 'plain Python'}; on:"
+        )
         print("\n".join(f"  {feature}" for feature in FEATURES))
         for _ in range(options.runs):
-            show("agent-streams", ours(broker, events, options.per_record, options.core, folder))
+            show("agent-streams", ours(broker, events, options.per_record, options.core, folder, code))
         if options.faust:
             show("stock Faust", faust(broker, events[: options.faust], options.core, folder))
     finally:

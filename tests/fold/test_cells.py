@@ -1,5 +1,6 @@
 """What a micro-batch adds is what adding its values one by one to every dimension adds."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -8,13 +9,17 @@ from hypothesis import strategies as st
 
 from streams.event import model
 from streams.fold import cells as cells_module
-from streams.fold.apply import APPLY
-from streams.fold.cells import SAMPLES_RAW_MAX, CellKey, Cells, Target
+from streams.fold.apply import apply
+from streams.fold.cells import Cells, ExtrasCell, Target, UsageCell
+from streams.fold.live import LiveRow
 from streams.fold.measure import DIMENSIONS, HISTOGRAMS, MEANINGS, MEASURES, TOOL_ENDED
-from streams.fold.rollup import Delta, LifetimeRow, PaneRow, add_delta
-from streams.fold.session import SessionRow
+from streams.fold.rollup import Delta
+from streams.fold.sketch import DURATION_BOUNDS
 
 T0 = 1_763_724_000_000
+
+# code of the meaning, pane start (−1: late), agent, tenant, name of tool or model, provider
+CellKey = tuple[int, int, str, str | None, str | None, str | None]
 
 
 # ---- the slow and obvious way ----------------------------------------------------------------------------------
@@ -53,25 +58,31 @@ def recount(story: list[tuple[CellKey, Any]]) -> dict[Target, tuple[dict[str, in
     return found
 
 
-def gathered(story: list[tuple[CellKey, Any]]) -> list[Delta]:
-    cells = Cells()
+def gather(cells: Cells, story: list[tuple[CellKey, Any]]) -> list[Delta]:
     for key, value in story:
-        for append in cells[key]:
-            append(value)
+        cell = cells.of(*key)
+        if isinstance(cell, UsageCell):
+            cell.use(*value)
+        elif isinstance(cell, ExtrasCell):
+            cell.add(*value)
+        elif MEANINGS[key[0]].histogram is not None:
+            cell.observe(value)
+        else:
+            cell.one()
     return cells.deltas()
 
 
-def rows_of(deltas: list[Delta]) -> dict[Target, tuple[LifetimeRow, PaneRow | None]]:
-    """Add deltas to rows."""
-    found: dict[Target, tuple[LifetimeRow, PaneRow | None]] = {}
+def check(expected: dict[Target, tuple[dict[str, int], dict[str, list[int]]]], deltas: list[Delta]) -> None:
+    assert sorted(expected) == sorted((delta.dimension, delta.labels, delta.pane_ms) for delta in deltas)
     for delta in deltas:
-        place = delta.dimension, delta.labels, delta.pane_ms
-        row = LifetimeRow(delta.dimension, delta.labels, 0, 0, 0)
-        pane = PaneRow(10_000, delta.pane_ms) if delta.pane_ms >= 0 else None
-        assert place not in found
-        found[place] = row, pane
-        add_delta(row, pane, delta)
-    return found
+        sums, durations = expected[delta.dimension, delta.labels, delta.pane_ms]
+        assert {name: value for name, value in sums.items() if value} == delta.sums
+        assert durations.keys() == delta.histograms.keys()
+        for name, histogram in delta.histograms.items():
+            places = [DURATION_BOUNDS.place(value) for value in durations[name]]
+            assert sum(durations[name]) == histogram.sum_us
+            assert Counter(bucket for bucket, _ in places) == histogram.buckets
+            assert (Counter(index for _, index in places) if delta.pane_ms >= 0 else {}) == histogram.bins
 
 
 # ---- stories ---------------------------------------------------------------------------------------------------
@@ -97,48 +108,27 @@ def values(draw: st.DrawFn) -> tuple[CellKey, Any]:
 
 
 @settings(max_examples=200)
-@given(st.lists(values(), max_size=60))
-def test_deltas_are_what_a_recount_says_along_every_dimension(story: list[tuple[CellKey, Any]]) -> None:
-    expected = recount(story)
-    deltas = gathered(story)
-
-    assert sorted(expected) == sorted((delta.dimension, delta.labels, delta.pane_ms) for delta in deltas)
-    for delta in deltas:
-        sums, durations = expected[delta.dimension, delta.labels, delta.pane_ms]
-        assert {name: value for name, value in sums.items() if value} == delta.sums
-        assert {name: sorted(seen) for name, seen in durations.items()} == {
-            name: sorted(seen) for name, seen in delta.samples.items()
-        }
-
-
-@settings(max_examples=100)
-@given(st.lists(values(), max_size=60), st.integers(0, 5))
-def test_counted_samples_give_the_rows_that_raw_ones_give(story: list[tuple[CellKey, Any]], limit: int) -> None:
-    raw = rows_of(gathered(story))
+@given(st.lists(st.lists(values(), max_size=60), min_size=1, max_size=3), st.sampled_from((0, 50_000)))
+def test_deltas_are_what_a_recount_says_along_every_dimension(
+    batches: list[list[tuple[CellKey, Any]]], kept_max: int
+) -> None:
+    """Whether cells live on from one batch to the next or not."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cells_module, "SAMPLES_RAW_MAX", limit)
-        counted = rows_of(gathered(story))
-
-    assert raw == counted
-
-
-@pytest.mark.parametrize(("calls", "counted"), [(SAMPLES_RAW_MAX, False), (SAMPLES_RAW_MAX + 1, True)])
-def test_many_samples_are_counted_and_few_stay_as_they_are(calls: int, counted: bool) -> None:
-    key: CellKey = (TOOL_ENDED["success", 1], T0, "a", None, "t", None)
-    deltas = gathered([(key, number) for number in range(calls)])
-
-    assert ["agent", "agent_tool", "all", "tool"] == sorted(delta.dimension for delta in deltas)
-    assert all(counted == ("tool_duration" in delta.histograms) for delta in deltas)
-    assert all(counted != ("tool_duration" in delta.samples) for delta in deltas)
+        patch.setattr(cells_module, "CELLS_KEPT_MAX", kept_max)
+        cells = Cells()
+        for story in batches:
+            check(recount(story), gather(cells, story))
+            assert not cells
 
 
 def test_late_durations_have_no_log_bins() -> None:
     """There is no pane to keep them in."""
     key: CellKey = (TOOL_ENDED["success", 1], -1, "a", None, "t", None)
-    deltas = gathered([(key, number) for number in range(SAMPLES_RAW_MAX + 1)])
+    deltas = gather(Cells(), [(key, number) for number in range(9)])
 
+    assert ["agent", "agent_tool", "all", "tool"] == sorted(delta.dimension for delta in deltas)
     assert all({} == delta.histograms["tool_duration"].bins for delta in deltas)
-    assert all(SAMPLES_RAW_MAX + 1 == sum(delta.histograms["tool_duration"].buckets.values()) for delta in deltas)
+    assert all(9 == sum(delta.histograms["tool_duration"].buckets.values()) for delta in deltas)
 
 
 def test_names_of_measures_and_histograms_never_meet() -> None:
@@ -162,10 +152,10 @@ def test_every_kind_of_event_counts_once_for_all_and_for_its_agent() -> None:
         "custom": {"metric": "m", "metric_kind": "gauge", "value": 1},
     }  # fmt: skip
     for name, kind in model.KINDS.items():
-        row = SessionRow("a", None, None, T0, T0, T0)
+        row = LiveRow("a", None, None, T0, T0, T0)
         cells = Cells()
         event = kind(id="e", time=T0, agent="a", **required.get(name, {}))
-        APPLY[kind](row, None, event, cells, T0, T0)
+        apply(row, None, event, cells, T0, T0)
         found = {(delta.dimension, delta.labels): delta.sums.get("events") for delta in cells.deltas()}
 
         assert 1 == found["all", ()] == found["agent", ("a",)], name

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.fold import dedup
-from streams.fold.dedup import IDS_PER_SEGMENT, MARK_MASK, WINDOW_BITS, IdWindow, repeated
+from streams.fold.dedup import IDS_PER_SEGMENT, MARK_MASK, WINDOW_BITS, IdWindow, Mark
 
 # ---- marks -----------------------------------------------------------------------------------------------------
 
@@ -15,41 +15,43 @@ from streams.fold.dedup import IDS_PER_SEGMENT, MARK_MASK, WINDOW_BITS, IdWindow
 @settings(max_examples=500)
 @given(st.integers(0, 2**53 - 300), st.lists(st.integers(0, 200), max_size=300))
 def test_marks_agree_with_a_set_within_their_window(first: int, story: list[int]) -> None:
-    mark, seen = [first, 1], {first}
+    mark, seen = Mark(first, 1), {first}
     for step in story:
         seq = first + step
         behind = max(seen) - seq
 
         expected = seq in seen or behind >= WINDOW_BITS
 
-        assert expected == repeated(mark, seq)
+        assert expected == mark.repeated(seq)
         seen.add(seq)
-        assert max(seen) == mark[0]
-        assert 0 < mark[1] <= MARK_MASK
+        if step % 3 == 0:  # storing a mark must not change it
+            highest, bits = mark.values()
+            assert max(seen) == highest
+            assert bits == sum(1 << n for n in range(WINDOW_BITS) if highest - n in seen) & MARK_MASK
 
 
 @given(st.permutations(range(WINDOW_BITS)))
 def test_any_order_within_the_window_counts_each_once(order: list[int]) -> None:
-    mark = [order[0], 1]
+    mark = Mark(order[0], 1)
 
-    assert not any(repeated(mark, seq) for seq in order[1:])
-    assert all(repeated(mark, seq) for seq in order)
+    assert not any(mark.repeated(seq) for seq in order[1:])
+    assert all(mark.repeated(seq) for seq in order)
 
 
 @pytest.mark.parametrize(("behind", "known"), [(0, True), (1, False), (63, False), (64, True), (1_000, True)])
 def test_what_is_more_than_63_behind_counts_as_seen(behind: int, known: bool) -> None:
-    mark = [10_000, 1]
+    mark = Mark(10_000, 1)
 
-    assert known == repeated(mark, 10_000 - behind)
+    assert known == mark.repeated(10_000 - behind)
 
 
 @pytest.mark.parametrize(("ahead", "known"), [(1, True), (63, True), (64, True), (10**9, True)])
 def test_a_jump_keeps_what_still_fits(ahead: int, known: bool) -> None:
-    mark = [100, 1]
+    mark = Mark(100, 1)
 
-    assert not repeated(mark, 100 + ahead)
-    assert known == repeated(mark, 100)
-    assert known == repeated(mark, 100 + ahead)
+    assert not mark.repeated(100 + ahead)
+    assert known == mark.repeated(100)
+    assert known == mark.repeated(100 + ahead)
 
 
 # ---- ids -------------------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-import msgspec
 from ledger import KeyTotals, PartitionLedger, Place, Totals, dimension_totals, grow, session_totals
 from simulation.broker import DEAD_LETTER, EVENTS, ROLLUPS, Broker, Record
 from simulation.owner import SESSIONS
@@ -307,7 +306,7 @@ class Judge:
         open_calls: Counter[tuple[str, Place]] = Counter()
         for part in self.sessions:
             for _, row in part.sessions():
-                for family, agent, tenant, name, provider, _ in row.open.values():
+                for family, agent, tenant, name, provider, _ in [call.values() for call in row.open.values()]:
                     noun = next(noun for noun, code in FAMILIES.items() if code == family)
                     open_calls.update((noun, place) for place in _open_places(noun, agent, tenant, name, provider))
         for place, rows in self.rows.items():
@@ -349,7 +348,7 @@ def same(found: Any, expected: Any, what: object) -> None:
 
 
 def _session_rows(part: SessionsPartition) -> dict[Any, Any]:
-    return {key: msgspec.structs.astuple(row) for key, row in part.sessions()}
+    return {key: session.decode(row.pack()) for key, row in part.sessions()}
 
 
 def _rollup_rows(part: RollupsPartition) -> dict[Any, Any]:

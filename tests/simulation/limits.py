@@ -6,18 +6,19 @@ from random import Random
 from types import ModuleType
 from typing import Final
 
-from streams.fold import apply, cells, dedup, measure, session
+from streams.fold import apply, cells, dedup, live, measure
 from streams.stage import batches, rollups, sessions
 
 _KNOBS: Final[tuple[tuple[ModuleType, str, tuple[int, ...]], ...]] = (
     (apply, "OPEN_MAX", (3, 256)),
     (batches, "BATCH_BYTES_MAX", (1_500, 900_000)),
     (batches, "ROUTES_MAX", (2, 50_000)),
-    (cells, "SAMPLES_RAW_MAX", (0, 2, 64)),
+    (cells, "CELLS_KEPT_MAX", (0, 5, 50_000)),
+    (cells, "PANES_KEPT_MAX", (1, 4)),
     (dedup, "IDS_PER_SEGMENT", (2, 512)),
     (rollups, "COARSEN_PER_STEP", (3, 2_000)),
-    (session, "PANES_MAX", (3, 61)),
-    (session, "TOOLS_MAX", (2, 64)),
+    (live, "PANES_MAX", (3, 61)),
+    (live, "TOOLS_MAX", (2, 64)),
     (sessions, "BLOCK_EVENTS", (1, 3, 64)),
     (sessions, "EXPIRE_PER_TICK", (1, 5_000)),
     (sessions, "PACK_AFTER_MS", (1_000, 60_000)),

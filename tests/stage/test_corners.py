@@ -9,7 +9,8 @@ from one_stage import T0, One, deltas, happen
 
 from streams.errors import StateRefused
 from streams.fold import session
-from streams.fold.session import CLOSED_KEPT_MS, GAP_MS, SessionRow
+from streams.fold.live import LiveRow
+from streams.fold.session import CLOSED_KEPT_MS, GAP_MS
 from streams.fold.streamtime import GRACE_MS
 from streams.stage import sessions as stage
 from streams.stage.sessions import SessionsPartition
@@ -31,8 +32,8 @@ def ping(at_ms: int = 0, **fields: Any) -> dict[str, Any]:
     return event("cycle", at_ms, phase="planning", **fields)
 
 
-def row(one: One[SessionsPartition]) -> SessionRow:
-    rows: dict[Any, SessionRow] = dict(one.state.sessions())
+def row(one: One[SessionsPartition]) -> LiveRow:
+    rows: dict[Any, LiveRow] = dict(one.state.sessions())
     return rows["s"]
 
 

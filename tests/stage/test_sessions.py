@@ -14,6 +14,7 @@ from truth import recount
 
 from streams.errors import StateRefused
 from streams.fold import dedup, session
+from streams.fold.live import LiveRow
 from streams.fold.session import CLOSED_KEPT_MS, GAP_MS, SessionRow
 from streams.fold.streamtime import GRACE_MS, SKEW_MS
 from streams.rule.parse import parse_rules
@@ -44,8 +45,8 @@ def ping(at_ms: int = 0, **fields: Any) -> dict[str, Any]:
     return event("cycle", at_ms, phase="planning", **fields)
 
 
-def row(one: One[SessionsPartition]) -> SessionRow:
-    rows: dict[Any, SessionRow] = dict(one.state.sessions())
+def row(one: One[SessionsPartition]) -> LiveRow:
+    rows: dict[Any, LiveRow] = dict(one.state.sessions())
     return rows["s"]
 
 
@@ -257,7 +258,7 @@ def test_rows_that_nobody_touches_are_kept_as_bytes_and_are_still_right() -> Non
         one.state.tick(T0 + minute * MIN_MS + 1)
 
     assert isinstance(one.state._rows["s"], bytes)
-    assert isinstance(one.state._rows["busy"], SessionRow)
+    assert isinstance(one.state._rows["busy"], LiveRow)
     happen(one, ping(5 * MIN_MS))
     assert (2, T0, T0 + 5 * MIN_MS) == (row(one).events, row(one).started_ms, row(one).last_ms)
 
