@@ -179,9 +179,8 @@ def main() -> None:
     try:
         code = build(folder) if options.compiled else ROOT
         broker = Broker(named or (kafka.start() if kafka else ""))
-        print(
-            f"{options.events} events, {options.per_record} per record, one core, {'compiled' if options.compiled else 'plain Python'}; on:"
-        )
+        how = "compiled" if options.compiled else "plain Python"
+        print(f"{options.events} events, {options.per_record} per record, one core, {how}; on:")
         print("\n".join(f"  {feature}" for feature in FEATURES))
         for _ in range(options.runs):
             show("agent-streams", ours(broker, events, options.per_record, options.core, folder, code))
