@@ -225,6 +225,8 @@ class SessionsPartition:
         late = duplicate = refused = 0
         record: Any = None
         stamped_ms = 0
+        last_id: str | None = None  # records of many events are of one session
+        last_row: LiveRow | None = None
         for event, origin in zip(events, origins):  # noqa: B905  as long as each other; strict is not compiled well
             if origin is not record:
                 record = origin
@@ -244,15 +246,18 @@ class SessionsPartition:
                 counted["skewed"] = counted.get("skewed", 0) + 1
             session_id: str | None = event.session_id
             key: Any = session_id
-            if session_id is None:
-                key = (event.source or event.agent,)
-            stored: Any = rows.get(key)
             row: LiveRow | None = None
-            if isinstance(stored, LiveRow):
-                row = stored
-            elif stored is not None:
-                row = self._unpack(key, stored)
-                rows[key] = row
+            if session_id is not None and session_id == last_id:
+                row = last_row
+            else:
+                if session_id is None:
+                    key = (event.source or event.agent,)
+                stored: Any = rows.get(key)
+                if isinstance(stored, LiveRow):
+                    row = stored
+                elif stored is not None:
+                    row = self._unpack(key, stored)
+                    rows[key] = row
             seq: int | None = event.seq
             source: str | None = event.source
             if replay_below and row is not None and record.offset <= row.stamp:
@@ -283,6 +288,7 @@ class SessionsPartition:
                 row = self._reopen(key, row, event_ms, watermark, clock)
             if source is not None and seq is not None and row.mark(source, seq):
                 counted["forgotten_marks"] = counted.get("forgotten_marks", 0) + 1
+            last_id, last_row = session_id, row
             row.events += 1
             row.seen_ms = clock
             if event_ms > row.last_ms:  # noqa: PLR1730  as above
