@@ -1,17 +1,26 @@
 """The textbook Faust version of the work, as its documentation would have it: two agents, two tables, JSON models.
 
-Stage one counts events and tokens per session and sends tool ends, keyed by tool, to a topic of their own; stage two
-counts calls and durations per tool.  No windows, no duplicates, no alerts; state in memory with changelog topics.
+Stage one adds up events and tokens per session and sends tool ends, keyed by tool, to a topic of their own; stage two
+adds up calls, errors and durations per tool, with a quantile sketch (log-spaced bins, 1 % relative error).  No windows,
+no duplicates, no alerts.  State is in memory with changelog topics; the guarantee is Faust's own default,
+at_least_once.
+
+What makes it as fast as a user gets it without leaving the documentation: the memory store, orjson (Faust uses it by
+itself where it is installed, as here), plain dictionaries instead of records, a producer that lingers (by default every
+message is a request of its own; this alone gives about half more), no wait for the broker's answer to a message, no
+standby replicas, no web server, a log of warnings only.  uvloop and larger stream buffers made no difference here.
 
     python tests/bench/stock_faust.py BOOTSTRAP PREFIX TOPIC
 """
 
 import sys
-from typing import Any
+from math import ceil, log
+from typing import Any, Final
 
 import faust
 
 BOOTSTRAP, PREFIX, TOPIC = sys.argv[1:4]
+LOG_GAMMA: Final = log(1.01 / 0.99)  # bins this wide hold any quantile to 1 %
 
 app = faust.App(
     f"{PREFIX}faust",
@@ -21,6 +30,7 @@ app = faust.App(
     topic_partitions=4,
     topic_replication_factor=1,
     table_standby_replicas=0,
+    producer_linger_ms=20,
 )
 events = app.topic(TOPIC, value_serializer="json", key_serializer="raw")
 by_tool = app.topic(f"{PREFIX}by-tool", value_serializer="json", key_serializer="raw", partitions=4, internal=True)
@@ -44,10 +54,13 @@ async def count_sessions(stream: Any) -> None:
 async def count_tools(stream: Any) -> None:
     """Count per tool."""
     async for call in stream:
-        calls, errors, duration = tools[call["tool"]] or (0, 0, 0)
-        tools[call["tool"]] = [calls + 1, errors + (call["status"] != "success"), duration + call["duration_ms"]]
+        duration_ms = call["duration_ms"]
+        calls, errors, total_ms, sketch = tools[call["tool"]] or (0, 0, 0, {})
+        bin_ = str(ceil(log(max(duration_ms, 1)) / LOG_GAMMA))  # JSON has no other keys than text
+        sketch[bin_] = sketch.get(bin_, 0) + 1
+        tools[call["tool"]] = [calls + 1, errors + (call["status"] != "success"), total_ms + duration_ms, sketch]
 
 
 if __name__ == "__main__":
-    sys.argv = [sys.argv[0], "worker", "--without-web", "-l", "warning"]
+    sys.argv = [sys.argv[0], "worker", "--without-web", "-l", "warn"]
     app.main()
