@@ -6,6 +6,7 @@ Decides nothing else: every command has a module of its own in `streams.worker.c
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from inspect import cleandoc
 from typing import Annotated, Final, NamedTuple
 
 import typer
@@ -64,8 +65,14 @@ def build(names: Sequence[str]) -> typer.Typer:
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name, rich_help_panel=command.panel, epilog=epilog)
         else:
-            app.command(name, rich_help_panel=command.panel, epilog=epilog)(found)
+            text = paragraphs(found.__doc__ or "")
+            app.command(name, help=text, rich_help_panel=command.panel, epilog=epilog)(found)
     return app
+
+
+def paragraphs(docstring: str) -> str:
+    """Return a docstring as help: a line ends where the terminal does, and not where the source's line did."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in cleandoc(docstring).split("\n\n"))
 
 
 def _examples(lines: Sequence[str]) -> str | None:

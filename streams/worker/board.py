@@ -3,12 +3,14 @@
 Never asks Kafka and never reads a clock: a picture and `now_ms` come in, what rich can print goes out.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from heapq import nlargest
+from io import StringIO
 from itertools import islice
 from typing import Final
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleDimensions, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +22,7 @@ from streams.worker.picture import Picture
 TOOLS_SHOWN: Final = 8
 SESSIONS_SHOWN: Final = 6
 ALERTS_SHOWN: Final = 6
+SHOWN_LEAST: Final = 2  # of each, however low the terminal is
 _SESSION_SHOWN: Final = {"state", "idle_ms", "events", "tool_errors", "cost_nano_usd"}  # fits 80 columns
 _NAME_COLUMNS: Final = 20  # what a narrow terminal leaves of a name
 _STYLES: Final = {
@@ -33,16 +36,42 @@ _STYLES: Final = {
     "pending": "yellow",
     "resolved": "green",
 }
+_RULER: Final = Console(file=StringIO())  # measures only
 _NOTHING_YET: Final = Text("nothing yet", "dim")
 
 
-def screen(picture: Picture, now_ms: int, footer: RenderableType = "") -> RenderableType:
-    """Return the whole board; the last line is the caller's."""
+def screen(picture: Picture, now_ms: int, size: ConsoleDimensions, footer: Text) -> RenderableType:
+    """Return the whole board, with as many rows as the terminal has room for; the last lines are the caller's."""
+    tables, rows = picture.tables, (TOOLS_SHOWN, SESSIONS_SHOWN, ALERTS_SHOWN)
+    board = _board(picture, now_ms, rows, footer)
+    lines = _RULER.render_lines(board, _RULER.options.update_width(size.width), pad=False)
+    excess = len(lines) + 1 - size.height  # the cursor has a line of its own
+    if excess <= 0:
+        return board
+    there = (len(tables.rollups.entries("tool")), tables.sessions.count, len(picture.alerts))
+    return _board(picture, now_ms, shortened(tuple(map(min, there, rows)), excess), footer)
+
+
+def shortened(rows: Sequence[int], by: int) -> Sequence[int]:
+    """Return the rows of each part without so many, the longest part first; `SHOWN_LEAST` stay."""
+    left = list(rows)
+    for _ in range(by):
+        longest = max(range(len(left)), key=left.__getitem__)
+        if left[longest] > SHOWN_LEAST:
+            left[longest] -= 1
+    return left
+
+
+def _board(picture: Picture, now_ms: int, rows: Sequence[int], footer: Text) -> RenderableType:
+    tools, sessions, alerts = rows
+    head = _head(picture)
+    for text in (head, footer):  # the commands' console would leave their lines whole, and cut them off
+        text.no_wrap, text.overflow = False, "fold"
     return Group(
-        _head(picture),
-        Panel(_tools(picture, now_ms), title="tools", title_align="left", border_style="dim"),
-        Panel(_sessions(picture, now_ms), title="sessions", title_align="left", border_style="dim"),
-        Panel(_alerts(picture), title="alerts", title_align="left", border_style="dim"),
+        head,
+        Panel(_tools(picture, now_ms, tools), title="tools", title_align="left", border_style="dim"),
+        Panel(_sessions(picture, now_ms, sessions), title="sessions", title_align="left", border_style="dim"),
+        Panel(_alerts(picture, alerts), title="alerts", title_align="left", border_style="dim"),
         footer,
     )
 
@@ -68,7 +97,7 @@ def _head(picture: Picture) -> Text:
     return text.append("sessions ", "dim").append(f"{table.alive:,} active of {table.count:,}", "bold")
 
 
-def _tools(picture: Picture, now_ms: int) -> RenderableType:
+def _tools(picture: Picture, now_ms: int, shown: int) -> RenderableType:
     columns = DIMENSION_COLUMNS["tool"]
     entries = picture.tables.rollups.entries("tool")
     if not entries:
@@ -76,9 +105,7 @@ def _tools(picture: Picture, now_ms: int) -> RenderableType:
     circuits = {record.labels.get("tool"): record.state for record in picture.breakers.values()}
     table = _table("tool", [column.header for column in columns])
     table.add_column("circuit")
-    for entry in nlargest(
-        TOOLS_SHOWN, entries, key=lambda each: each.sum("tool_calls_started", "tool_calls_unmatched")
-    ):
+    for entry in nlargest(shown, entries, key=lambda each: each.sum("tool_calls_started", "tool_calls_unmatched")):
         state = circuits.get(entry.labels[0], "closed")
         table.add_row(
             Text(entry.labels[0]),
@@ -88,20 +115,20 @@ def _tools(picture: Picture, now_ms: int) -> RenderableType:
     return table
 
 
-def _sessions(picture: Picture, now_ms: int) -> RenderableType:
+def _sessions(picture: Picture, now_ms: int, shown: int) -> RenderableType:
     columns = [column for column in SESSION_COLUMNS if column.name in _SESSION_SHOWN]
     table = _table("session", [column.header for column in columns])
-    for session_id, _, row in islice(picture.tables.sessions.recent(), SESSIONS_SHOWN):
+    for session_id, _, row in islice(picture.tables.sessions.recent(), shown):
         table.add_row(Text(session_id), *(Text(column.text(row, now_ms)) for column in columns))
     return table if table.row_count else _NOTHING_YET
 
 
-def _alerts(picture: Picture) -> RenderableType:
+def _alerts(picture: Picture, shown: int) -> RenderableType:
     live = picture.firing()
     ended = [record for record in picture.alerts.values() if record.state == "resolved"]
     ended.sort(key=lambda record: record.time_ms, reverse=True)
     table = Table(box=None, pad_edge=False, show_header=False, expand=True)
-    for record in [*live, *ended][:ALERTS_SHOWN]:
+    for record in [*live, *ended][:shown]:
         table.add_row(*alert_cells(record))
     return table if table.row_count else _NOTHING_YET
 

@@ -97,6 +97,8 @@ class EmbeddedKafka:
         """Start every node, wait until each knows all the others, and return `bootstrap`."""
         self.prepare()
         try:
+            if self._progress:
+                self._progress("starting Kafka")
             for node in self._nodes:
                 self._spawn(node)
             for node in self._nodes:

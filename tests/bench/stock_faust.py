@@ -55,7 +55,7 @@ async def count_tools(stream: Any) -> None:
     """Count per tool."""
     async for call in stream:
         duration_ms = call["duration_ms"]
-        calls, errors, total_ms, sketch = tools[call["tool"]] or (0, 0, 0, {})
+        calls, errors, total_ms, sketch = tools[call["tool"]] or [0, 0, 0, dict[str, int]()]
         bin_ = str(ceil(log(max(duration_ms, 1)) / LOG_GAMMA))  # JSON has no other keys than text
         sketch[bin_] = sketch.get(bin_, 0) + 1
         tools[call["tool"]] = [calls + 1, errors + (call["status"] != "success"), total_ms + duration_ms, sketch]

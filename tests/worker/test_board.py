@@ -5,6 +5,7 @@ from io import StringIO
 import pytest
 from painted import BEGIN_MS, Painter, painted, record_of
 from rich.console import Console
+from rich.text import Text
 
 from streams.event.model import ToolEnd
 from streams.worker import board
@@ -19,9 +20,10 @@ def picture() -> Picture:
     return painted(20)[0].picture
 
 
-def seen(picture: Picture, now_ms: int = NOW_MS, width: int = 140) -> str:
-    console = Console(record=True, width=width, file=StringIO(), color_system=None)
-    console.print(board.screen(picture, now_ms, "the end"))
+def seen(picture: Picture, now_ms: int = NOW_MS, width: int = 140, height: int = 50) -> str:
+    """Return what a terminal shows, through a console like the commands' own."""
+    console = Console(record=True, width=width, height=height, file=StringIO(), color_system=None, soft_wrap=True)
+    console.print(board.screen(picture, now_ms, console.size, Text("the end")))
     return console.export_text()
 
 
@@ -60,6 +62,20 @@ def test_no_line_is_wider_than_the_terminal_and_names_stay_whole(picture: Pictur
         assert max(map(len, text.splitlines())) <= width
         assert BAD_TOOL in text
     assert next(picture.tables.sessions.recent())[0] in seen(picture, width=80)
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (110, 24), (110, 30), (200, 40)])
+def test_board_fits_the_terminal_and_every_part_is_on_it(picture: Picture, width: int, height: int) -> None:
+    text = seen(picture, width=width, height=height)
+
+    assert len(text.splitlines()) < height
+    for part in ("rejected", BAD_TOOL, "SessionTokenVelocityHigh", "the end"):
+        assert part in text
+
+
+def test_room_is_taken_from_the_longest_part_and_some_rows_always_stay() -> None:
+    assert board.shortened((8, 6, 6), 3) == [5, 6, 6]
+    assert board.shortened((8, 6, 1), 100) == [2, 2, 1]
 
 
 def test_names_that_look_like_markup_are_shown_as_they_are() -> None:

@@ -47,7 +47,7 @@ async def _draw(picture: Picture, topics: Following, every_s: float) -> None:
             topics.check()
             picture.sample(now_ms())
             foot = Text("Ctrl-C ends it" if topics.caught_up else "reading what there is …", "dim")
-            live.update(view.screen(picture, now_ms(), foot), refresh=True)
+            live.update(view.screen(picture, now_ms(), out.size, foot), refresh=True)
             await asyncio.sleep(every_s)
 
 

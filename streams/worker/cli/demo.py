@@ -10,7 +10,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Final, Self
 
@@ -98,7 +98,9 @@ def _place(settings: Settings) -> Iterator[Place]:
             prefix = f"demo-{uuid.uuid4().hex[:8]}."
             yield Place(connection(settings), prefix, folder, temporary=False)
             return
-        with progress("starting Kafka") as report, EmbeddedKafka(folder / "kafka", progress=report) as broker:
+        with ExitStack() as stack:
+            with progress("starting Kafka") as report:  # gone before the board is drawn: both use the last line
+                broker = stack.enter_context(EmbeddedKafka(folder / "kafka", progress=report))
             yield Place(KafkaConnection(bootstrap=broker.bootstrap), DEFAULT_PREFIX, folder, temporary=True)
 
 
@@ -170,7 +172,7 @@ class _Screen:
         """Draw the board anew."""
         picture = self._run.picture
         picture.sample(now_ms())
-        self._live.update(board.screen(picture, now_ms(), _footer(self._run)), refresh=True)
+        self._live.update(board.screen(picture, now_ms(), out.size, _footer(self._run)), refresh=True)
 
 
 def _footer(run: Run) -> Text:
@@ -181,8 +183,9 @@ def _footer(run: Run) -> Text:
     )
     return Text.assemble(
         ("published ", "dim"), f"{run.published:,}",
-        (f"   at {script.bad_s:g}s {BAD_TOOL} turns bad, at {script.runaway_s:g}s {RUNAWAY} runs away\n", "dim"),
-        ("Prometheus  ", "dim"), run.metrics_url, ("   tables  ", "dim"), tables, ("   Ctrl-C ends it", "dim"),
+        (f"   at {script.bad_s:g}s {BAD_TOOL} turns bad, at {script.runaway_s:g}s {RUNAWAY} runs away", "dim"),
+        ("\nPrometheus  ", "dim"), run.metrics_url, ("   Ctrl-C ends it", "dim"),
+        ("\ntables      ", "dim"), tables,
     )  # fmt: skip
 
 
@@ -194,7 +197,8 @@ def _show(summary: Summary) -> None:
     if summary.exact:
         places = f"{len(summary.tools)} tools, {summary.sessions} sessions"
         odd = f"{summary.late} late, {summary.duplicate} duplicate, {summary.rejected} rejected"
-        out.print(f"[green]exact[/green]     every total is what was published: {events}, {places}, {odd}")
+        out.print("[green]exact[/green]     every total is what was published")
+        out.print(f"          {events}, {places}\n          {odd}")
     else:
         out.print(f"[bold red]not exact[/bold red] {events}:")
         for fault in summary.faults:
@@ -204,7 +208,7 @@ def _show(summary: Summary) -> None:
             f"[green]noticed[/green]   {escape(what)}" if seen else f"[bold red]missed[/bold red]    {escape(what)}"
         )
     if summary.alerts:
-        out.print(f"alerts    {', '.join(summary.alerts)}", markup=False)
+        out.print(f"alerts    {', '.join(summary.alerts)}", markup=False, soft_wrap=False)
 
 
 def _show_next(settings: Settings) -> None:
