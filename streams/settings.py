@@ -6,7 +6,6 @@ Never guesses and never stops at the first fault: all of them are named at once,
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args, get_origin
@@ -15,11 +14,12 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from streams import variables
 from streams.rule.faults import Faults
+from streams.variables import EMITTER
 
-PREFIX: Final = "AGENT_STREAMS_"
+PREFIX: Final = variables.PREFIX
 FILE_SUFFIX: Final = "_FILE"
-EMITTER_PREFIX: Final = PREFIX + "EMITTER_"  # read by the emitter, in the agents' processes
 SECRET_BYTES_MAX: Final = 64 * 1024
 HIDDEN: Final = "(hidden)"
 EXPORTER_PORT: Final = 8464  # outside 9100 to 9999, which are given out to Prometheus's exporters
@@ -30,10 +30,6 @@ SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
-# What Kubernetes sets in every pod for a Service whose name begins with agent-streams.
-_SERVICE_LINK: Final = re.compile(
-    r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)?)"
-)
 _REDIS_URL: Final = re.compile(r"(rediss?|unix)://.+")
 _ADDRESS: Final = r"[^\s,:]+:\d{1,5}|\[[0-9A-Fa-f:.]+\]:\d{1,5}"
 _ADDRESSES: Final = rf"^(?:{_ADDRESS})(?:,\s*(?:{_ADDRESS}))*$"
@@ -327,15 +323,20 @@ def expected(field: str) -> str:
     return _expected_text(field, info)
 
 
+_TABLE_HEAD: Final = ("| variable | default | takes | meaning |", "|---|---|---|---|")
+
+
 def reference() -> str:
-    """Return the table of all settings as Markdown."""
-    lines = ["| variable | default | takes | meaning |", "|---|---|---|---|"]
+    """Return the tables of all settings as Markdown: everybody's, then the emitter's own."""
+    lines = [*_TABLE_HEAD]
     secrets = secret_fields()
     for name, info in Settings.model_fields.items():
         default = "" if info.default is None else f"`{_shown_default(info.default)}`"
         names = f"`{variable(name)}`" + (f"<br>`{variable(name)}{FILE_SUFFIX}`" if name in secrets else "")
         example = f" Example: `{info.examples[0]}`" if info.examples else ""
         lines.append(f"| {names} | {default} | {expected(name)} | {info.description}{example} |")
+    lines += ["", "The emitter's own:", "", *_TABLE_HEAD]
+    lines += (f"| `{each.name}` | `{each.default}` | {each.takes} | {each.meaning} |" for each in EMITTER)
     return "\n".join(lines) + "\n"
 
 
@@ -343,16 +344,11 @@ def reference() -> str:
 
 
 def _refuse_unknown(faults: Faults, environ: Mapping[str, str]) -> None:
-    known = known_variables()
-    for name in sorted(environ):
-        if not name.upper().startswith(PREFIX) or name.upper() in known or name.upper().startswith(EMITTER_PREFIX):
-            continue
-        if _SERVICE_LINK.fullmatch(name):
-            continue
-        endings = [each.removeprefix(PREFIX) for each in known]
-        near = get_close_matches(name.upper().removeprefix(PREFIX), endings, 1, 0.7)
+    known = (*known_variables(), *(each.name for each in EMITTER))  # the emitter's are not ours to judge, but exist
+    for name in variables.unknown(environ, [PREFIX], known):
+        near = variables.meant(name, known)
         # Its value may be a secret under a wrong name.
-        faults.note(name, HIDDEN, "a variable that exists", f"rename it to {PREFIX}{near[0]}" if near else "remove it")
+        faults.note(name, HIDDEN, "a variable that exists", f"rename it to {near}" if near else "remove it")
 
 
 def _secrets_from_files(faults: Faults, environ: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, str]:

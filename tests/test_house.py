@@ -19,20 +19,21 @@ PURE: Final = ("event", "fold", "rule", "sink", "stage")
 # What each folder may take from the top level; `streams` itself holds the version and nothing else.
 TOP_LEVEL: Final = {
     "event": {"errors"},
-    "feed": {"errors", "topology", "settings", "clock"},
+    "feed": {"errors", "topology", "settings", "clock", "variables"},
     "fold": {"errors", "topology"},
     "rule": {"errors", "topology"},
     "sink": {"errors", "topology"},
     "stage": {"errors", "topology"},
     "worker": {"", "errors", "topology", "settings", "clock"},
 }
-# What the top level may take: the first three are leaves; settings compose the policies of the rules.
+# What the top level may take: the first five are leaves; settings compose the policies of the rules.
 TOP_LEVEL_TAKES: Final = {
     "": set[str](),
     "errors": set[str](),
     "topology": set[str](),
     "clock": set[str](),
-    "settings": {"rule", "errors", "topology"},
+    "variables": set[str](),
+    "settings": {"rule", "errors", "topology", "variables"},
     "__main__": {"", "errors"},  # commands are imported by name, when they are called
 }
 IMPURE: Final = {

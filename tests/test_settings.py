@@ -1,6 +1,7 @@
 """What a person sets, what is made of it, and what the messages say when it is wrong."""
 
 import os
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from streams import settings as module
 from streams.errors import ConfigError
 from streams.feed.config import EmitterConfig
 from streams.settings import HIDDEN, PREFIX, Settings, environment, known_variables, reference, secret_fields, variable
+from streams.variables import COMPRESSIONS, EMITTER, EmitterVariable
 from streams.worker.cli.options import connection
 from streams.worker.exporter import PORT
 from streams.worker.wiring import rules, worker_config
@@ -88,6 +90,12 @@ def test_misspelt_variable_is_refused_with_the_name_that_was_meant() -> None:
 
 def test_variables_of_the_emitter_are_not_ours_to_refuse() -> None:
     assert loaded(EMITTER_AGE_MS="5").topic_prefix == "agent."
+
+
+def test_misspelt_variable_of_the_emitter_is_refused_too() -> None:
+    (line,) = faults(EMITTER_AGE="5")
+
+    assert "rename it to AGENT_STREAMS_EMITTER_AGE_MS" in line
 
 
 def test_emitter_and_worker_read_the_same_variables_for_the_same_broker() -> None:
@@ -269,6 +277,25 @@ def test_documentation_says_what_the_program_reads() -> None:
 
     assert end, "docs/settings.md has lost its comments"
     assert table == reference()
+
+
+@pytest.mark.parametrize("each", EMITTER, ids=lambda each: each.name)
+def test_what_is_said_of_the_emitters_variables_is_so(each: EmitterVariable) -> None:
+    """Its default is the configuration's, its bounds are taken, and what is behind them is refused."""
+
+    def read(value: object) -> str:
+        return str(attrgetter(each.field)(EmitterConfig.from_env({each.name: str(value)})))
+
+    least, most = each.bounds or (0, 0)
+    taken = (least, most or 10**9) if each.bounds else COMPRESSIONS
+    refused = (least - 1, *([most + 1] if most else ())) if each.bounds else ("rar",)
+
+    assert each.default == str(attrgetter(each.field)(EmitterConfig()))
+    for value in taken:
+        assert str(value) == read(value)
+    for value in refused:
+        with pytest.raises(ConfigError):
+            read(value)
 
 
 def test_every_setting_says_what_it_means_and_takes() -> None:

@@ -3,10 +3,12 @@
 Never shows a password, and never sends one unencrypted unless told to.
 """
 
+import logging
 import os
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -14,12 +16,12 @@ from streams.errors import ConfigError
 from streams.event.redact import REDACTOR, Redactor
 from streams.feed.batch import BatchPolicy
 from streams.topology import EVENTS
+from streams.variables import COMPRESSIONS, EMITTER, EMITTER_PREFIX, PREFIX, meant, unknown
 
 SECURITY_PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 SASL_MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 Compression: TypeAlias = Literal["auto", "none", "gzip", "lz4", "zstd", "snappy"]
-COMPRESSIONS: Final = ("auto", "none", "gzip", "lz4", "zstd", "snappy")
-_PREFIX: Final = "AGENT_STREAMS_"
+_log: Final = logging.getLogger("streams.feed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +92,23 @@ class EmitterConfig:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> "EmitterConfig":
-        """Read AGENT_STREAMS_* variables; `overrides` are fields that win. Raises ConfigError with every fault."""
+        """Read AGENT_STREAMS_* variables; `overrides` are fields that win. Raises ConfigError with every fault.
+
+        A variable nobody knows is a warning, once per process: no agent ends for a name.
+        """
         environ = os.environ if environ is None else environ
+        _warn_of(tuple(unknown(environ, _OURS, _KNOWN)))
         given: dict[str, Any] = {}
         faults: list[str] = []
         for variable, name in _FIELDS.items():
-            if text := environ.get(_PREFIX + variable):
+            if text := environ.get(variable):
                 given[name] = text
-        password_file = environ.get(f"{_PREFIX}KAFKA_SASL_PASSWORD_FILE")
+        password_file = environ.get(_PASSWORD_FILE)
         if password_file and "sasl_password" not in given:
             try:
                 given["sasl_password"] = Path(password_file).read_text(encoding="utf-8").strip()
             except OSError as error:
-                faults.append(f"{_PREFIX}KAFKA_SASL_PASSWORD_FILE: {error}")
+                faults.append(f"{_PASSWORD_FILE}: {error}")
         for name in _NUMBERS & given.keys():
             faults += _number(given, name)
         if text := given.get("allow_sasl_without_tls"):
@@ -150,28 +156,32 @@ def _number(given: dict[str, Any], name: str) -> list[str]:
         given[name] = int(text)
     except ValueError:
         variable = next(variable for variable, field_name in _FIELDS.items() if field_name == name)
-        return [f"{_PREFIX}{variable}: {text!r} given, expected an integer"]
+        return [f"{variable}: {text!r} given, expected an integer"]
     return []
 
 
+@cache
+def _warn_of(names: tuple[str, ...]) -> None:
+    """Log names that nobody reads, and what was meant; the same ones never again."""
+    if names:
+        said = (f"{name} (meant: {near})" if (near := meant(name, _KNOWN)) else name for name in names)
+        _log.warning("emitter.unknown_variables, nothing reads them: %s", ", ".join(said))
+
+
+_PASSWORD_FILE: Final = PREFIX + "KAFKA_SASL_PASSWORD_FILE"
 _FIELDS: Final = {
-    "KAFKA_BOOTSTRAP_SERVERS": "bootstrap_servers",
-    "TOPIC_PREFIX": "topic_prefix",
-    "KAFKA_SECURITY_PROTOCOL": "security_protocol",
-    "KAFKA_SASL_MECHANISM": "sasl_mechanism",
-    "KAFKA_SASL_USERNAME": "sasl_username",
-    "KAFKA_SASL_PASSWORD": "sasl_password",
-    "KAFKA_SSL_CAFILE": "ssl_cafile",
-    "KAFKA_SSL_CERTFILE": "ssl_certfile",
-    "KAFKA_SSL_KEYFILE": "ssl_keyfile",
-    "KAFKA_ALLOW_SASL_WITHOUT_TLS": "allow_sasl_without_tls",
-    "EMITTER_COMPRESSION": "compression",
-    "EMITTER_SEND_TIMEOUT_MS": "send_timeout_ms",
-    "EMITTER_EXIT_FLUSH_MS": "exit_flush_ms",
-    "EMITTER_AGE_MS": "batch.age_ms",
-    "EMITTER_RECORD_EVENTS": "batch.record_events",
-    "EMITTER_RECORD_BYTES": "batch.record_bytes",
-    "EMITTER_QUEUE_EVENTS": "batch.queue_events",
-    "EMITTER_QUEUE_BYTES": "batch.queue_bytes",
+    PREFIX + "KAFKA_BOOTSTRAP_SERVERS": "bootstrap_servers",
+    PREFIX + "TOPIC_PREFIX": "topic_prefix",
+    PREFIX + "KAFKA_SECURITY_PROTOCOL": "security_protocol",
+    PREFIX + "KAFKA_SASL_MECHANISM": "sasl_mechanism",
+    PREFIX + "KAFKA_SASL_USERNAME": "sasl_username",
+    PREFIX + "KAFKA_SASL_PASSWORD": "sasl_password",
+    PREFIX + "KAFKA_SSL_CAFILE": "ssl_cafile",
+    PREFIX + "KAFKA_SSL_CERTFILE": "ssl_certfile",
+    PREFIX + "KAFKA_SSL_KEYFILE": "ssl_keyfile",
+    PREFIX + "KAFKA_ALLOW_SASL_WITHOUT_TLS": "allow_sasl_without_tls",
+    **{variable.name: variable.field for variable in EMITTER},
 }
+_KNOWN: Final = (*_FIELDS, _PASSWORD_FILE)
+_OURS: Final = (EMITTER_PREFIX, PREFIX + "KAFKA_")  # the worker reads none that begins so and is not read here
 _NUMBERS: Final = frozenset(name for name in _FIELDS.values() if name.endswith(("_ms", "_events", "_bytes")))

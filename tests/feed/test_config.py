@@ -8,6 +8,7 @@ import pytest
 from streams.errors import ConfigError
 from streams.feed.batch import BatchPolicy
 from streams.feed.config import EmitterConfig
+from streams.settings import known_variables
 
 LOGIN = {
     "AGENT_STREAMS_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
@@ -112,3 +113,35 @@ def test_an_unencrypted_login_has_to_be_allowed_in_words() -> None:
 
     assert config.sasl
     assert not config.tls
+
+
+def test_variable_nobody_reads_is_one_warning_and_no_exception(caplog: pytest.LogCaptureFixture) -> None:
+    """However many emitters a process has; what Kubernetes sets and what only the worker reads is none."""
+    environ = {
+        "AGENT_STREAMS_EMITTER_AGE": "hunter2",
+        "AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVER": "kafka:9092",
+        "AGENT_STREAMS_EMITTER_XYZZY": "1",
+        "AGENT_STREAMS_KAFKA_SERVICE_HOST": "10.0.0.7",
+        "AGENT_STREAMS_SESSION_TIMEOUT_MS": "10000",
+        "AGENT_STREAMS_KAFKA_SASL_PASSWORD_FILE": "",
+    }
+    for _ in range(3):
+        assert EmitterConfig.from_env(environ) == EmitterConfig()
+
+    (record,) = caplog.records
+    said = record.getMessage()
+    assert record.levelname == "WARNING"
+    assert "AGENT_STREAMS_EMITTER_AGE (meant: AGENT_STREAMS_EMITTER_AGE_MS)" in said
+    assert "AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVER (meant: AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS)" in said
+    assert "AGENT_STREAMS_EMITTER_XYZZY" in said
+    for absent in ("hunter2", "SERVICE_HOST", "SESSION_TIMEOUT", "PASSWORD_FILE"):
+        assert absent not in said
+
+
+def test_everything_the_worker_reads_of_kafka_the_emitter_reads_too(caplog: pytest.LogCaptureFixture) -> None:
+    """Else a worker's variable would be called unknown in an agent's process."""
+    names = [name for name in known_variables() if name.startswith("AGENT_STREAMS_KAFKA_")]
+    EmitterConfig.from_env(dict.fromkeys(names, ""))
+
+    assert names
+    assert not caplog.records
