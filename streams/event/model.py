@@ -55,6 +55,7 @@ class Envelope(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, 
     `time` is epoch milliseconds, epoch nanoseconds, or RFC 3339 text with an offset.
     `call_id` is the same on start, heartbeat, usage and end of one request, model call or tool call.
     `source` and `seq` make duplicates detectable for ever; without them `id` is remembered for a bounded time.
+    A source sends a session's events in order: a `seq` more than 63 below the session's highest counts as a duplicate.
     """
 
     id: Id

@@ -66,7 +66,7 @@ _BOUNDS: Final[Mapping[type[msgspec.Struct], Mapping[str, Schema]]] = {
         "reason": {"enum": [reason.value for reason in Reason]}, "topic": {"const": EVENTS.suffix},
         "partition": _NATURAL, "offset": _NATURAL, "position": _NATURAL, "timestamp_ms": _UNKNOWN,
         "value_bytes": _NATURAL, "value_sha256": {"pattern": "^[0-9a-f]{64}$"},
-        "excerpt": {"maxLength": EXCERPT_CHARS_MAX}, "schema": {"const": LETTER_SCHEMA},
+        "excerpt": {"maxLength": EXCERPT_CHARS_MAX}, "more": _NATURAL, "schema": {"const": LETTER_SCHEMA},
     },
     AlertRecord: {
         "schema": {"const": RECORD_SCHEMA}, "id": _DIGEST, "fingerprint": _DIGEST, "alert": _NAMED, "count": _NATURAL,

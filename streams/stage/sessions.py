@@ -24,7 +24,7 @@ from streams.rule.model import RuleSet
 from streams.rule.reading import SESSION, Key, Reading
 from streams.rule.records import Completeness
 from streams.stage.batches import Batches
-from streams.stage.deadletter import dead_letter
+from streams.stage.deadletter import dead_letters
 from streams.stage.idle import IdleWheel, slot_of
 from streams.stage.judging import NO_RULES, Judging
 from streams.stage.keys import partition_of
@@ -348,7 +348,7 @@ class SessionsPartition:
         for one in rejected:
             self._count("rejected")
             self._count(f"rejected_{one.reason.value}")
-            self._sends.append(dead_letter(one, self._partition, record.offset, record.timestamp))
+        self._sends.extend(dead_letters(rejected, self._partition, record.offset, record.timestamp))
 
     def _count(self, name: str) -> None:
         self._counted[name] = self._counted.get(name, 0) + 1

@@ -22,6 +22,7 @@ from simulation.world import World
 from streams.fold import session
 from streams.fold.rollup import LifetimeRow, PaneRow
 from streams.fold.session import OVERFLOW, SessionRow
+from streams.stage.deadletter import LETTERS_PER_RECORD_MAX
 from streams.stage.plan import StagePartition
 from streams.stage.rollups import RollupsPartition
 from streams.stage.sessions import SessionsPartition
@@ -194,17 +195,18 @@ class Judge:
         return last
 
     def dead_letters(self) -> None:
-        """What was refused is in the dead letter, each once, and nothing else."""
+        """What was refused is in the dead letter, each once, as far as a record may have letters; and nothing else."""
         expected = Counter(
-            (partition, offset, position, reason)
+            (partition, offset, position, reason, len(one.refused) - number if number == LETTERS_PER_RECORD_MAX else 0)
             for partition, published in self.world.published.items()
             for offset, one in published
-            for position, reason in one.refused
+            for number, (position, reason) in enumerate(one.refused[:LETTERS_PER_RECORD_MAX], 1)
         )
-        found: Counter[tuple[int, int, int, str]] = Counter()
+        found: Counter[tuple[int, int, int, str, int]] = Counter()
         for record in self._committed(DEAD_LETTER, 0):
             letter = json.loads(record.value or b"")
-            found[letter["partition"], letter["offset"], letter["position"], letter["reason"]] += 1
+            place = (letter["partition"], letter["offset"], letter["position"])
+            found[(*place, letter["reason"], letter.get("more", 0))] += 1
         same(found, expected, "dead letters")
 
     def _committed(self, topic: str, partition: int) -> list[Record]:

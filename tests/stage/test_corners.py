@@ -13,6 +13,7 @@ from streams.fold.live import LiveRow
 from streams.fold.session import CLOSED_KEPT_MS, GAP_MS
 from streams.fold.streamtime import GRACE_MS
 from streams.stage import sessions as stage
+from streams.stage.deadletter import LETTERS_PER_RECORD_MAX
 from streams.stage.sessions import SessionsPartition
 
 MIN_MS = 60_000
@@ -205,7 +206,7 @@ def test_a_row_that_breaks_behind_its_head_is_refused_when_it_is_needed() -> Non
 
 
 def test_a_record_of_thousands_of_bad_times_is_refused_in_linear_time() -> None:
-    """Each with its own place; this once took a step per pair of them."""
+    """Each of those that have a letter with its own place; this once took a step per pair of them."""
     bad = [ping(n) | {"time": "soon"} for n in range(5_000)]
     one = first()
     one.state.feed([one.write(json.dumps(bad).encode())])
@@ -213,4 +214,4 @@ def test_a_record_of_thousands_of_bad_times_is_refused_in_linear_time() -> None:
 
     assert plan is not None
     assert 5_000 == one.state.counters()["rejected_time"]
-    assert list(range(5_000)) == [letter["position"] for letter in one.told("dead-letter")]
+    assert list(range(LETTERS_PER_RECORD_MAX)) == [letter["position"] for letter in one.told("dead-letter")]
