@@ -71,8 +71,11 @@ def build(names: Sequence[str]) -> typer.Typer:
 
 
 def paragraphs(docstring: str) -> str:
-    """Return a docstring as help: a line ends where the terminal does, and not where the source's line did."""
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in cleandoc(docstring).split("\n\n"))
+    """Return a docstring as help: a line ends where the terminal does, not where the source's did; examples stay."""
+    return "\n\n".join(
+        paragraph if paragraph.startswith(" ") else " ".join(paragraph.split())
+        for paragraph in cleandoc(docstring).split("\n\n")
+    )
 
 
 def _examples(lines: Sequence[str]) -> str | None:

@@ -22,7 +22,7 @@ from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from streams import __version__
-from streams.__main__ import COMMANDS, build
+from streams.__main__ import COMMANDS, build, paragraphs
 from streams.event.model import ToolEnd
 from streams.settings import PREFIX
 from streams.worker.connection import KafkaConnection
@@ -87,6 +87,19 @@ def test_help_of_a_command_teaches_by_examples(name: str) -> None:
     assert done.exit_code == 0
     assert f"agent-streams {name}" in done.output
     assert "For example:" in done.output
+
+
+def test_help_breaks_its_lines_where_the_terminal_ends_and_keeps_examples() -> None:
+    text = """First.
+
+    A sentence that goes
+    on here.
+
+        an example
+        of two lines
+    """
+
+    assert paragraphs(text) == "First.\n\nA sentence that goes on here.\n\n    an example\n    of two lines"
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["tables", "nonsense"], ["worker", "--nonsense"], ["tables"]])
