@@ -15,6 +15,7 @@ from typing import Any, Final
 from aiokafka.errors import KafkaError
 
 from streams.errors import AgentStreamsError, ConfigError, EdgeError, Fenced
+from streams.fold import live
 from streams.worker import topics
 from streams.worker.app import App, create_app
 from streams.worker.config import WorkerConfig
@@ -77,7 +78,8 @@ async def _work(
     ends = {asyncio.ensure_future(stop.wait()), asyncio.ensure_future(runner.failed.wait())}
     beating = asyncio.ensure_future(_beat(app, watchdog))
     watchdog.start()
-    _log.info("worker_started group=%s instance=%s", config.group_id, config.instance_id)
+    compiled = not live.__file__.endswith(".py")
+    _log.info("worker_started group=%s instance=%s compiled=%s", config.group_id, config.instance_id, compiled)
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     _log.info("worker_stopping failed=%s", runner.failure is not None)
     for task in (*ends, beating, starting):
