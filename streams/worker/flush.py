@@ -4,10 +4,12 @@ Never retries a transaction, never goes on with a producer whose last outcome is
 """
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
+from collections.abc import AsyncIterator, Collection, Iterable
 from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     AuthenticationFailedError,
     ClusterAuthorizationFailedError,
@@ -100,9 +102,44 @@ class Writer:
         Raises Fenced, OutcomeUnknown (reload the partition), or EdgeError for what no repetition will cure.
         """
         producer = self._producer
+        async with self._judged(producer):
+            await self._transact(producer, plan, now_ms)
+
+    async def settle(self, places: Collection[TopicPartition], *, commit: bool) -> None:
+        """End what an earlier epoch of this producer left open in `places`: a mark there ends all that is before it.
+
+        The transaction is empty: it needs no more than the right to write, which the open one had. Raises as `write`.
+        """
+        producer = self._producer
+        async with self._judged(producer):
+            await producer.begin_transaction()
+            for tp in places:
+                producer._txn_manager.maybe_add_partition_to_txn(tp)
+            await (producer.commit_transaction() if commit else producer.abort_transaction())
+
+    async def close(self) -> None:
+        """End the connections; an unfinished transaction is left for the next owner's fence."""
+        producer, self._fenced = self._fenced, None
+        if producer is not None:
+            await _kill(producer)
+
+    @property
+    def client(self) -> AIOKafkaClient:
+        """The producer's connections, which know the topics it writes to."""
+        return self._producer.client
+
+    @property
+    def producer_id(self) -> int:
+        """The number by which partitions know this producer; its successors have the same."""
+        number: int = self._producer._txn_manager.producer_id
+        return number
+
+    @contextlib.asynccontextmanager
+    async def _judged(self, producer: AIOKafkaProducer) -> AsyncIterator[None]:
+        """Say of a transaction that fails inside the block what that means for its partition."""
         try:
             async with asyncio.timeout(self._config.transaction_timeout_ms / 1000):
-                await self._transact(producer, plan, now_ms)
+                yield
         except _FENCED as error:
             raise Fenced(f"another worker has taken over {self._place}; restart this one") from error
         except HOPELESS as error:
@@ -114,12 +151,6 @@ class Writer:
             raise OutcomeUnknown(f"transaction for {self._place}: {cause or error!r}") from error
         if self._doubt:
             raise OutcomeUnknown(f"transaction for {self._place}: its end had to be sent twice")
-
-    async def close(self) -> None:
-        """End the connections; an unfinished transaction is left for the next owner's fence."""
-        producer, self._fenced = self._fenced, None
-        if producer is not None:
-            await _kill(producer)
 
     @property
     def _producer(self) -> AIOKafkaProducer:

@@ -17,7 +17,7 @@ from typing import Final
 
 from streams.errors import ConfigError, EdgeError
 
-KAFKA_VERSION: Final = "4.3.1"
+KAFKA_VERSION: Final = "4.1.2"
 INSTALL_HINT: Final = "pip install 'agent-streams[kafka]'"
 DOWNLOADS_AT_ONCE: Final = 8
 

@@ -5,24 +5,31 @@ Never runs inside a rebalance callback: aiokafka sends no heartbeats there.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from streams.errors import ConfigError, EdgeError, StateRefused
-from streams.topology import TOPICS
+from streams.topology import EVENTS, STAGES, TOPICS
 from streams.worker.config import WorkerConfig
 from streams.worker.counters import Counters
 from streams.worker.flush import Writer
+from streams.worker.hanging import open_transactions
 from streams.worker.partition import Partition, monotonic_ms
+from streams.worker.tail import stop_consumer
 
 _log = logging.getLogger(__name__)
 
 _FENCES_AT_ONCE: Final = 8
 _FETCH_BYTES: Final = 1024 * 1024  # per partition; some 25,000 rows, decoded without a pause
+_MARKED_MS: Final = 5_000  # a coordinator answers before the marks are written, which takes milliseconds
 _POLL_MS: Final = 20  # a fetch that brings only transaction marks moves the position, but wakes nobody
+
+
+# What a plan may write to beside its changelog.
+_OUTPUTS: Final = [topic for topic in TOPICS if topic != EVENTS and topic not in [stage.changelog for stage in STAGES]]
 
 
 class Log(NamedTuple):
@@ -44,6 +51,8 @@ async def load(
     The group's offsets are asked for after the fence and before the read: they are written in the same transactions as
     the states, so a state that is behind them was read too early.
 
+    A transaction whose end the broker has lost is ended first, as its other partitions show it: see `_settle`.
+
     Raises StateRefused when state and log do not fit, and what aiokafka raises while the broker is away.
     """
     started_ms, rows_before = monotonic_ms(), counters.rows_loaded
@@ -52,6 +61,7 @@ async def load(
     for partition in partitions:
         _check_count(config, partition, counts)
         partition.begin(counts)
+    hanging = await _hanging(config, partitions, writers, counts)
     places = [tp for partition in partitions for tp in (partition.source, partition.changelog)]
     async with _reader(config) as reader:
         # All topics at once; asking for offsets learns one topic per 100 ms.
@@ -59,11 +69,18 @@ async def load(
         begins = await reader.beginning_offsets(places)
         committed = await ask_committed([partition.source for partition in partitions])
         ends = await reader.end_offsets(places)
-        await _read(reader, partitions, begins, ends, counters)
-    for partition in partitions:
+        lasts = await _read(reader, partitions, begins, ends, counters)
+    built = [(partition, partition.build()) for partition in partitions]
+    if hanging:
+        for (partition, next_offset), writer in zip(built, writers, strict=True):
+            if open_places := hanging.get(partition):
+                known = committed.get(partition.source)
+                commit = await _was_committed(config, partition, open_places, next_offset, known, lasts)
+                await _settle(partition, writer, open_places, commit=commit)
+        raise EdgeError("transactions that the broker had left open are ended now: reading again", retryable=True)
+    for partition, next_offset in built:
         source = partition.source
         log = Log(begins[source], ends[source], committed.get(source))
-        next_offset = partition.build()
         # State and group offset are one transaction, so the group's is this one, also when it has just moved.
         partition.stand(start_offset(source, next_offset, log), committed=next_offset)
     took_ms = monotonic_ms() - started_ms
@@ -150,15 +167,94 @@ def _check_count(config: WorkerConfig, partition: Partition, counts: Mapping[str
         )
 
 
+async def _hanging(
+    config: WorkerConfig, partitions: Sequence[Partition], writers: Sequence[Writer], counts: Mapping[str, int]
+) -> dict[Partition, list[TopicPartition]]:
+    """Return where transactions of these partitions are open after their fence: the broker has lost their ends.
+
+    Raises StateRefused when a changelog has an open transaction of a producer that is not its writer.
+    """
+    changelogs = [partition.changelog for partition in partitions]
+    outputs = [
+        TopicPartition(config.topic(topic.suffix), number)
+        for topic in _OUTPUTS
+        for number in range(counts[topic.suffix])
+    ]
+    found = await open_transactions(writers[0].client, [*changelogs, *outputs])
+    hanging: dict[Partition, list[TopicPartition]] = {}
+    for partition, writer in zip(partitions, writers, strict=True):
+        strangers = found.get(partition.changelog, {}).keys() - {writer.producer_id}
+        for producer_id in strangers:
+            raise StateRefused(_stranger(partition.changelog, producer_id, found[partition.changelog][producer_id]))
+        open_places = [tp for tp, begun in found.items() if writer.producer_id in begun]
+        if open_places:
+            hanging[partition] = open_places
+    return hanging
+
+
+def _stranger(changelog: TopicPartition, producer_id: int, offset: int) -> str:
+    return (
+        f"{changelog.topic} partition {changelog.partition} has an open transaction of producer {producer_id} from "
+        f"offset {offset}, which only its worker may write to: either the broker lost its end, as Kafka 4.2 to 4.4 do "
+        "when a partition has no leader (KAFKA-20734), or somebody else writes there. End the other writer, then: "
+        f"kafka-transactions.sh abort --topic {changelog.topic} --partition {changelog.partition} "
+        f"--start-offset {offset}"
+    )
+
+
+async def _was_committed(
+    config: WorkerConfig,
+    partition: Partition,
+    open_places: Sequence[TopicPartition],
+    next_offset: int | None,
+    group_offset: int | None,
+    lasts: Mapping[TopicPartition, int],
+) -> bool:
+    """Judge what was decided about the last transaction by those of its partitions that did get its end.
+
+    Every transaction writes the changelog and the group's offset.  Where neither has its end nobody has seen any of
+    it, so it may as well never have been: its records are folded again.
+    """
+    if partition.changelog not in open_places:
+        return lasts.get(partition.changelog) == await _last_record(config, partition.changelog)
+    return group_offset is not None and (next_offset is None or group_offset > next_offset)
+
+
+async def _settle(partition: Partition, writer: Writer, places: Sequence[TopicPartition], *, commit: bool) -> None:
+    """End an open transaction in these places, and make sure of it."""
+    named = ",".join(f"{tp.topic}-{tp.partition}" for tp in places)
+    _log.warning("transaction_left_open partition=%r commit=%s places=%s", partition, commit, named)
+    await writer.settle(places, commit=commit)
+    deadline_ms = monotonic_ms() + _MARKED_MS
+    while any(writer.producer_id in begun for begun in (await open_transactions(writer.client, places)).values()):
+        if monotonic_ms() > deadline_ms:
+            raise StateRefused(
+                f"{partition!r}: its transaction in {named} stays open whatever we do. "
+                "Find it with kafka-transactions.sh find-hanging, end it with abort, and start again"
+            )
+        await asyncio.sleep(_POLL_MS / 1000)
+
+
+async def _last_record(config: WorkerConfig, tp: TopicPartition) -> int | None:
+    """Return the offset of the newest record, whether it was committed or not."""
+    async with _reader(config, isolation_level="read_uncommitted") as reader:
+        await reader._client.set_topics({tp.topic})  # noqa: SLF001  no public way
+        begin, end = (await reader.beginning_offsets([tp]))[tp], (await reader.end_offsets([tp]))[tp]
+        last: int | None = None
+        async for _, records in _records(reader, {tp: begin}, {tp: end}):
+            last = records[-1].offset
+        return last
+
+
 class _reader:  # noqa: N801  used as a function
     """A consumer of its own for bulk reading; no group, no prefetch of anything else."""
 
-    def __init__(self, config: WorkerConfig) -> None:
+    def __init__(self, config: WorkerConfig, *, isolation_level: str = "read_committed") -> None:
         self._consumer = AIOKafkaConsumer(
             **config.connection.client_arguments(),
             client_id=f"{config.group_id}-loader",
             auto_offset_reset="none",
-            isolation_level="read_committed",
+            isolation_level=isolation_level,
             fetch_max_wait_ms=config.fetch_wait_ms,
             max_partition_fetch_bytes=_FETCH_BYTES,
             request_timeout_ms=config.request_timeout_ms,
@@ -168,12 +264,12 @@ class _reader:  # noqa: N801  used as a function
         try:
             await self._consumer.start()
         except BaseException:
-            await self._consumer.stop()
+            await stop_consumer(self._consumer)
             raise
         return self._consumer
 
     async def __aexit__(self, *_: object) -> None:
-        await self._consumer.stop()
+        await stop_consumer(self._consumer)
 
 
 async def _read(
@@ -182,9 +278,22 @@ async def _read(
     begins: Mapping[TopicPartition, int],
     ends: Mapping[TopicPartition, int],
     counters: Counters,
-) -> None:
+) -> dict[TopicPartition, int]:
+    """Load the changelogs; return the offset of each one's last record."""
+    unread = {p.changelog: p for p in partitions}
+    lasts: dict[TopicPartition, int] = {}
+    async for tp, records in _records(reader, {tp: begins[tp] for tp in unread}, ends):
+        unread[tp].load([(record.key, record.value) for record in records])
+        lasts[tp] = records[-1].offset
+        counters.rows_loaded += len(records)
+    return lasts
+
+
+async def _records(
+    reader: AIOKafkaConsumer, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+) -> AsyncIterator[tuple[TopicPartition, Sequence[Any]]]:
     """Read until the position, not a record, has reached the end: the last offsets are transaction marks."""
-    unread = {p.changelog: p for p in partitions if begins[p.changelog] < ends[p.changelog]}
+    unread = {tp for tp, begin in begins.items() if begin < ends[tp]}
     if not unread:
         return
     reader.assign(list(unread))
@@ -193,10 +302,9 @@ async def _read(
     while unread:
         for tp, records in (await reader.getmany(timeout_ms=_POLL_MS)).items():
             if tp in unread:
-                unread[tp].load([(record.key, record.value) for record in records])
-                counters.rows_loaded += len(records)
+                yield tp, records
                 await asyncio.sleep(0)
         for tp in list(unread):
             if await reader.position(tp) >= ends[tp]:
-                del unread[tp]
+                unread.remove(tp)
                 reader.pause(tp)

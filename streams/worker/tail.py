@@ -134,7 +134,7 @@ class Follower:
             await consumer.start()
             yield consumer
         finally:
-            await _stop(consumer)
+            await stop_consumer(consumer)
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         await self._assign(consumer)
@@ -198,7 +198,7 @@ class Follower:
                 )
 
 
-async def _stop(consumer: AIOKafkaConsumer) -> None:
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
     """Stop a consumer and close its connections, whatever state they are in.
 
     Its own `stop` is left half-way, with every connection open, by the cancellation of a request that waits to be
