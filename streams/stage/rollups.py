@@ -228,8 +228,8 @@ class RollupsPartition:
         if batch.sequence <= upstream.sequence:
             raise InvariantBroken(
                 f"rollups partition {self._partition}, offset {record.offset}: source partition {batch.source} sent "
-                f"sequence {batch.sequence} again after {upstream.sequence}, and not as it was ({batch.events} events by "
-                f"now, {upstream.events} in the last one): one of the two should never have become visible. Has the "
+                f"sequence {batch.sequence} again after {upstream.sequence}, and not as it was ({batch.events} "
+                f"events by now, {upstream.events} in the last one): one of the two should never have become visible. Has the "
                 "broker lost the end of a transaction (KAFKA-20734), or somebody else written to this topic? "
                 "Start over under another topic prefix."
             )
