@@ -76,6 +76,9 @@ class SessionCounts:
         self.next_offset = records[-1].offset + 1
         self.pending += len(records)
 
+    def pass_over(self, offset: int) -> None:
+        """Marks are read again: nothing here expires."""
+
     def tick(self, now_ms: int) -> None:
         assert now_ms >= self._ticked_ms - 5_000, "time went backwards"
         self._ticked_ms = now_ms
@@ -135,6 +138,9 @@ class ToolCounts:
                 self._dirty.add(key)
         self.next_offset = records[-1].offset + 1
         self.pending += len(records)
+
+    def pass_over(self, offset: int) -> None:
+        """Marks are read again: nothing here expires."""
 
     def tick(self, now_ms: int) -> None:
         """Time means nothing here."""

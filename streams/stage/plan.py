@@ -4,7 +4,7 @@ Two drivers exist: the Faust worker (`streams.worker`) and the deterministic sim
 Neither decides anything; both do this, per source partition and in this order:
 
     load(rows) … loaded()                    once, from the changelog, before the first record
-    feed(records) / tick(now_ms)             any number of times
+    feed(records) / pass_over(offset) / tick(now_ms)      any number of times
     plan() → write all of it in ONE transaction
 
 When a transaction fails or its outcome is unknown the driver throws the whole partition away and loads it anew:
@@ -75,6 +75,12 @@ class StagePartition(Protocol):
 
     def feed(self, records: Sequence[SourceRecord]) -> None:
         """Fold records, in offset order. Bad input is counted and dead-lettered; raises only InvariantBroken."""
+
+    def pass_over(self, offset: int) -> None:
+        """Know that everything below `offset` is folded or no record: a log ends in the marks of transactions.
+
+        Without it a log whose records have all expired would seem to begin behind records that nobody has read.
+        """
 
     def tick(self, now_ms: int) -> None:
         """Let wall time pass; called only while the partition is caught up, never backwards."""

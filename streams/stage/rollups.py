@@ -110,6 +110,7 @@ class RollupsPartition:
         self._dirty_rows: dict[str, Keyed] = {}
         self._dirty_panes: dict[tuple[PaneKey, str], None] = {}
         self._fed = 0
+        self._passed = False  # over marks, since the last plan
         self._judging = Judging(rules or NO_RULES, f"{ROLLUPS_STAGE.name}-{partition}")
         self._loading: dict[bytes, bytes] = {}
 
@@ -229,8 +230,8 @@ class RollupsPartition:
             raise InvariantBroken(
                 f"rollups partition {self._partition}, offset {record.offset}: source partition {batch.source} sent "
                 f"sequence {batch.sequence} again after {upstream.sequence}, and not as it was ({batch.events} "
-                f"events by now, {upstream.events} in the last one): one of the two should never have become visible. Has the "
-                "broker lost the end of a transaction (KAFKA-20734), or somebody else written to this topic? "
+                f"events by now, {upstream.events} in the last one): one of the two should never have been seen. Has "
+                "the broker lost the end of a transaction (KAFKA-20734), or somebody else written to this topic? "
                 "Start over under another topic prefix."
             )
         if batch.sequence != upstream.sequence + 1:
@@ -288,6 +289,11 @@ class RollupsPartition:
         row = LifetimeRow(dimension, labels, ordinal, self._clock, self._clock)
         keyed = self._keyed[key] = Keyed(key, row)
         return keyed
+
+    def pass_over(self, offset: int) -> None:
+        """Read on from `offset`: what lies before it and was not fed is no record."""
+        if self._started and offset > self._next:
+            self._next, self._passed = offset, True
 
     # ---- time ---------------------------------------------------------------------------------------------------
 
@@ -356,7 +362,7 @@ class RollupsPartition:
         """Encode everything that changed since the last plan."""
         self._coarsen()
         self._judge()
-        if not (self._fed or self._dirty_panes or self._judging.changed):
+        if not (self._fed or self._passed or self._dirty_panes or self._judging.changed):
             return None
         stamp = self._next - 1
         rows: list[Row] = []
@@ -370,7 +376,7 @@ class RollupsPartition:
         rows.extend(self._judging.rows())
         meta = Meta(self._next, self._clock, self._upstreams, self._judging.newest_incarnation)
         rows.append((META_KEY, _encode_meta(meta)))
-        self._dirty_rows, self._dirty_panes, self._fed = {}, {}, 0
+        self._dirty_rows, self._dirty_panes, self._fed, self._passed = {}, {}, 0, False
         return Plan(rows, sends, self._next)
 
 

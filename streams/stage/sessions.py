@@ -81,6 +81,7 @@ class SessionsPartition:
         self._aged_ms = -1
         self._batches = Batches(partition, rollup_partitions)
         self._fed = 0
+        self._passed = False  # over marks, since the last plan
         self._judging = Judging(rules or NO_RULES, f"{SESSIONS_STAGE.name}-{partition}")
         self._loading: dict[bytes, bytes] = {}
         self._torn: list[tuple[str, str]] = []  # closed rows that are newer than the meta row
@@ -353,6 +354,11 @@ class SessionsPartition:
     def _count(self, name: str) -> None:
         self._counted[name] = self._counted.get(name, 0) + 1
 
+    def pass_over(self, offset: int) -> None:
+        """Read on from `offset`: what lies before it and was not fed is no record."""
+        if self._started and offset > self._next:
+            self._next, self._passed = offset, True
+
     # ---- time ---------------------------------------------------------------------------------------------------
 
     def tick(self, now_ms: int) -> None:
@@ -451,7 +457,8 @@ class SessionsPartition:
     def plan(self) -> Plan | None:
         """Encode everything that changed since the last plan."""
         self._judge()
-        if not (self._fed or self._dirty or self._beside or self._counted or self._cells or self._judging.changed):
+        changed = self._dirty or self._beside or self._counted or self._cells or self._judging.changed
+        if not (self._fed or self._passed or changed):
             return None
         stamp = self._next - 1
         rows: list[Row] = []
@@ -475,7 +482,7 @@ class SessionsPartition:
         self._meta = meta
         self._young.update(self._dirty)
         self._dirty, self._beside, self._sends = {}, {}, []
-        self._counted, self._fed = {}, 0
+        self._counted, self._fed, self._passed = {}, 0, False
         return Plan(rows, sends, self._next)
 
     def _advance_meta(self) -> Meta:

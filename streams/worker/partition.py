@@ -196,6 +196,7 @@ class Partition:
             if state is None or writer is None or self._dirty_since_ms is None:
                 return
             started_ms = monotonic_ms()
+            state.pass_over(self.position)
             plan = state.plan()
             self._dirty_since_ms = None
             encoded_ms = monotonic_ms()
@@ -278,6 +279,7 @@ class Partition:
         if self._held.next_offset is None:
             return  # without a first record there is nothing for time to pass in, and no offset to write beside it
         self._ticked_ms = max(self._ticked_ms, wall_ms)
+        self._held.pass_over(sight.clear_to)
         self._held.tick(self._ticked_ms)
         self._bench.counters.ticks += 1
         self._touch(now_ms)

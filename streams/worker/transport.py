@@ -48,12 +48,13 @@ class Sight(NamedTuple):
     position: int  # the next offset to fetch
     stable_end: int | None  # end of what read_committed may see; None before the first answer
     answered_ms: int  # wall clock of the broker's last answer
+    clear_to: int  # from `handed_to` up to here there is no record: aborted ones and the marks of transactions
 
 
 @dataclass(slots=True)
 class _Cursor:
     epoch: int
-    end: int
+    reached: tuple[int, int]  # end of the last chunk, and of the marks behind it; another thread reads them together
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust carries no types
@@ -136,7 +137,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
         state = subscription.assignment.state_value(tp)
         if not state.has_valid_position:
             return None
-        return Sight(cursor.end, state.position, state.lso, state.timestamp or 0)
+        end, clear_to = cursor.reached
+        return Sight(end, state.position, state.lso, state.timestamp or 0, clear_to)
 
     def trouble(self) -> AgentStreamsError | None:
         """Return why the client will never work again; it tells only those who ask."""
@@ -174,7 +176,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
         consumer = self._ensure_consumer()
         for tp, offset in offsets.items():
             consumer.seek(tp, offset)
-            self._cursors[tp] = _Cursor(next(self._epochs), offset)
+            self._cursors[tp] = _Cursor(next(self._epochs), (offset, offset))
             consumer.resume(tp)
         return {tp: self._cursors[tp].epoch for tp in offsets}
 
@@ -220,11 +222,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
         unpacked._consumer_record = _as_it_is
         records = list(unpacked._records_iterator)
         result._update_position()
-        cursor = self._cursors[tp]
+        cursor, end = self._cursors[tp], unpacked.next_fetch_offset
+        start, _ = cursor.reached
         if not records:  # marks only: the next chunk covers them
-            return Chunk(tp, cursor.epoch, cursor.end, cursor.end, records)
-        start, cursor.end = cursor.end, unpacked.next_fetch_offset
-        return Chunk(tp, cursor.epoch, start, cursor.end, records)
+            cursor.reached = start, end
+            return Chunk(tp, cursor.epoch, start, start, records)
+        cursor.reached = end, end
+        return Chunk(tp, cursor.epoch, start, end, records)
 
     def _raise(self, result: FetchError) -> None:
         try:

@@ -127,6 +127,7 @@ class Owner:
         assert self.state is not None
         records, self.position = self.log.read(self.position, self.random.choice((1, 1, 2, 5, 20)))
         self.state.feed(records)
+        self.state.pass_over(self.position)
 
     def tick(self, now_ms: int) -> None:
         """Let wall time pass; before a leap of it everything is written, so that no row comes and goes unseen."""

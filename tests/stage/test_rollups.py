@@ -97,6 +97,7 @@ def test_a_sequence_that_comes_again_with_other_contents_ends_the_process(sequen
         upstream.send(tool("t", errors=1), sequence=sequence)
 
 
+@pytest.mark.parametrize("restart", [False, True], ids=["living on", "reloaded"])
 def test_a_gap_ends_the_process_and_names_both_numbers(restart: bool) -> None:
     one = second()
     upstream = Upstream(one, source=3)

@@ -46,6 +46,9 @@ class Place:
     def feed(self, records: Sequence[SourceRecord]) -> None:
         """Nothing is read here."""
 
+    def pass_over(self, offset: int) -> None:
+        """Nothing is read here."""
+
     def tick(self, now_ms: int) -> None:
         """Time means nothing here."""
 

@@ -35,6 +35,7 @@ class Remembering:
     pending: int = 0
     slices: list[list[int]] = field(default_factory=list)
     ticks: list[int] = field(default_factory=list)
+    passed: int = 0
 
     def load(self, rows: Iterable[Row]) -> None:
         for _, value in rows:
@@ -46,6 +47,9 @@ class Remembering:
     def feed(self, records: Sequence[SourceRecord]) -> None:
         self.slices.append([record.offset for record in records])
         self.next_offset = records[-1].offset + 1
+
+    def pass_over(self, offset: int) -> None:
+        self.passed = offset
 
     def tick(self, now_ms: int) -> None:
         self.ticks.append(now_ms)
@@ -60,7 +64,7 @@ class Scene:
     def __init__(self, *, next_offset: int | None = 100, slice_ms: float = 8.0) -> None:
         connection = KafkaConnection(bootstrap="localhost:9092")
         self.stage = Remembering()
-        self.sight = Sight(handed_to=100, position=100, stable_end=100, answered_ms=_wall_ms())
+        self.sight = Sight(handed_to=100, position=100, stable_end=100, answered_ms=_wall_ms(), clear_to=100)
         bench = Bench(WorkerConfig(connection=connection, slice_ms=slice_ms, tick_ms=1))
         self.partition = Partition(bench, SESSIONS_STAGE, self._make, 0, sight=lambda _: self.sight)
         self.partition.begin({"events": 1})
@@ -152,10 +156,11 @@ def test_time_passes_only_for_a_partition_that_is_caught_up() -> None:
 def test_behind_the_last_record_there_may_be_transaction_marks() -> None:
     scene = Scene()
 
-    scene.sight = scene.sight._replace(position=102, stable_end=102)
+    scene.sight = scene.sight._replace(position=102, stable_end=102, clear_to=102)
 
     assert 1 == len(scene.tick())
     assert 0 == scene.partition.lag
+    assert 102 == scene.stage.passed
 
 
 def test_time_does_not_pass_while_chunks_wait_or_the_broker_is_silent() -> None:
@@ -163,7 +168,7 @@ def test_time_does_not_pass_while_chunks_wait_or_the_broker_is_silent() -> None:
     scene.sight = scene.sight._replace(handed_to=101, position=101, stable_end=101)
     assert [] == scene.tick()
 
-    scene.sight = Sight(handed_to=100, position=100, stable_end=100, answered_ms=_wall_ms() - 60_000)
+    scene.sight = Sight(handed_to=100, position=100, stable_end=100, answered_ms=_wall_ms() - 60_000, clear_to=100)
 
     assert [] == scene.tick()
 
