@@ -14,8 +14,9 @@ NAME_CHARS_MAX: Final = 128  # a name may become a label value
 TEXT_CHARS_MAX: Final = 4096  # messages of errors; longer text is cut by the emitter, refused here
 ATTRIBUTES_MAX: Final = 32
 COUNT_MAX: Final = 2**53 - 1  # what every JSON implementation still reads exactly
+AMOUNT_MAX: Final = 2**40  # of what is summed, such as bytes: one event more than 1 TiB is a broken client
 TOKENS_MAX: Final = 10**9  # a thousand times the largest context known
-COST_NANO_USD_MAX: Final = 10**15  # a million dollars for one call
+COST_NANO_USD_MAX: Final = 10**12  # a thousand dollars for one call
 DURATION_MS_MAX: Final = 30 * 24 * 60 * 60 * 1000
 SCORE_MAX: Final = 1.0
 SCHEMA_VERSION: Final = 1
@@ -23,7 +24,8 @@ SCHEMA_VERSION: Final = 1
 Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
 Text: TypeAlias = Annotated[str, Meta(max_length=TEXT_CHARS_MAX)]
-Count: TypeAlias = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=AMOUNT_MAX)]
+Level: TypeAlias = Annotated[int, Meta(ge=0, le=COUNT_MAX)]  # as it stands now, never summed
 Tokens: TypeAlias = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
 CostNanoUsd: TypeAlias = Annotated[int, Meta(ge=0, le=COST_NANO_USD_MAX)]
 Ms: TypeAlias = (
@@ -274,7 +276,7 @@ class Cache(Envelope, frozen=True, kw_only=True, omit_defaults=True, gc=False, t
 class Resource(Envelope, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="resource"):
     """What a process uses at this moment."""
 
-    memory_bytes: Count | None = None
+    memory_bytes: Level | None = None
     pool_active: Count | None = None
     pool_idle: Count | None = None
     threads_busy: Count | None = None
@@ -282,7 +284,7 @@ class Resource(Envelope, frozen=True, kw_only=True, omit_defaults=True, gc=False
     async_tasks: Count | None = None
     queue_depth: Count | None = None
     batch_efficiency: Score | None = None
-    uptime_ms: Count | None = None
+    uptime_ms: Level | None = None
     cpu: Annotated[int, Meta(ge=0, le=4096)] | Annotated[float, Meta(ge=0.0, le=4096.0)] | None = None
 
 
@@ -307,7 +309,7 @@ class Execution(Envelope, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     status: CallStatus = "success"
     exit_code: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
     duration_ms: Ms = 0
-    peak_memory_bytes: Count | None = None
+    peak_memory_bytes: Level | None = None
     result_bytes: Count = 0
 
 

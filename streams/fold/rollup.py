@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from streams.fold.packing import pack
 from streams.fold.sketch import DURATION_BOUNDS, DURATION_BOUNDS_US
 
 BATCH_SCHEMA: Final = 1
@@ -104,7 +105,6 @@ class PaneRow(Struct, array_like=True, gc=False):
     histograms: dict[str, PaneHistogram] = {}
 
 
-_pack: Final = msgspec.msgpack.Encoder().encode
 _unpack_lifetime: Final = msgspec.msgpack.Decoder(LifetimeRow).decode
 _unpack_pane: Final = msgspec.msgpack.Decoder(PaneRow).decode
 
@@ -168,7 +168,7 @@ def add_pane(pane: PaneRow, finer: PaneRow) -> None:
 
 def encode_row(row: LifetimeRow | PaneRow) -> bytes:
     """Return a row as stored: a MessagePack array."""
-    return _pack(row)
+    return pack(row)
 
 
 def decode_lifetime(stored: bytes) -> LifetimeRow:

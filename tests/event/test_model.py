@@ -11,6 +11,7 @@ from msgspec.structs import fields as fields_of
 
 from streams.event.codec import MS_END, US_END, decode_record, time_ms
 from streams.event.model import (
+    AMOUNT_MAX,
     ATTRIBUTES_MAX,
     COST_NANO_USD_MAX,
     COUNT_MAX,
@@ -108,7 +109,7 @@ CUSTOM = {"metric": "m", "metric_kind": "gauge"}
         ("tool_end", TOOL, "duration_ms", 0.5, -0.5),
         ("tool_end", TOOL, "attempt", 1000, 1001),
         ("tool_end", TOOL, "attempt", 1, 0),
-        ("tool_end", TOOL, "input_bytes", COUNT_MAX, COUNT_MAX + 1),
+        ("tool_end", TOOL, "input_bytes", AMOUNT_MAX, AMOUNT_MAX + 1),
         ("tool_end", TOOL, "error_message", "x" * TEXT_CHARS_MAX, "x" * (TEXT_CHARS_MAX + 1)),
         ("tool_end", TOOL, "status", "validation_error", "failed"),
         ("model_end", USAGE, "status", "timeout", "validation_error"),
