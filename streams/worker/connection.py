@@ -3,6 +3,7 @@
 Never opens a connection itself, never shows a password, and never sends one in the clear unless told to.
 """
 
+import asyncio
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -138,3 +139,12 @@ def edge_errors(connection: KafkaConnection, doing: str) -> Iterator[None]:
             "Is it running, and reachable from here?",
             retryable=getattr(error, "retriable", True),
         ) from error
+
+
+def told_to_stop() -> bool:
+    """Is a CancelledError meant for us?  The client lets the cancellation of its own requests out, as if it were.
+
+    Taken for ours it would end a task without a word, while a broker that is away is what it means.
+    """
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

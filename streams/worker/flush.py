@@ -31,6 +31,7 @@ from aiokafka.structs import OffsetAndMetadata
 from streams.errors import EdgeError, Fenced
 from streams.stage.plan import Plan
 from streams.worker.config import WorkerConfig
+from streams.worker.connection import told_to_stop
 
 # Topics we did not create may still have the broker's default limit of 1,048,588 bytes per batch.
 _BATCH_BYTES: Final = 900_000
@@ -140,6 +141,10 @@ class Writer:
         try:
             async with asyncio.timeout(self._config.transaction_timeout_ms / 1000):
                 yield
+        except asyncio.CancelledError as error:
+            if told_to_stop():
+                raise
+            raise OutcomeUnknown(f"transaction for {self._place}: the client gave up a request") from error
         except _FENCED as error:
             raise Fenced(f"another worker has taken over {self._place}; restart this one") from error
         except HOPELESS as error:

@@ -15,6 +15,7 @@ from streams import clock
 from streams.errors import AgentStreamsError, EdgeError, Fenced, InvariantBroken
 from streams.topology import Stage
 from streams.worker.config import WorkerConfig
+from streams.worker.connection import told_to_stop
 from streams.worker.flush import HOPELESS, OutcomeUnknown
 from streams.worker.load import load
 from streams.worker.pace import Stillness
@@ -268,6 +269,10 @@ class Runner:
                 await attempt()
             except HOPELESS as error:
                 raise EdgeError(f"Kafka refused us for good: {error!r}. Check the ACLs", retryable=False) from error
+            except asyncio.CancelledError:
+                if told_to_stop():
+                    raise
+                _log.warning("broker_away attempt_again_s=%.1f error=the client gave up a request", delay_s)
             except (KafkaError, OSError) as error:  # TimeoutError is an OSError
                 _log.warning("broker_away attempt_again_s=%.1f error=%r", delay_s, error)
             except EdgeError as error:

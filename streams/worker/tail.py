@@ -16,7 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import OffsetOutOfRangeError
 
 from streams.errors import ConfigError, EdgeError, StateRefused
-from streams.worker.connection import KafkaConnection, edge_errors
+from streams.worker.connection import KafkaConnection, edge_errors, told_to_stop
 
 _log = logging.getLogger(__name__)
 
@@ -103,10 +103,8 @@ class Follower:
                     raise
                 reason = str(error)
             except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
+                if told_to_stop():
                     raise
-                # Not us: the client lets the cancellation of its own requests out, and would end us without a word.
                 reason = "the client gave up a request"
             _log.warning("broker_away attempt_again_s=%.1f error=%s", self._delay_s, reason)
             await asyncio.sleep(self._delay_s)

@@ -78,7 +78,9 @@ class Counted:
 
     def wait_until_it_works(self, worker: WorkerProcess) -> None:
         """Wait until the worker reads partitions of its own."""
-        eventually(lambda: worker.report()["reading"], timeout_s=30, what=lambda: f"{worker.name}\n{self.fleet.logs()}")
+        eventually(
+            lambda: worker.report(30)["reading"], timeout_s=60, what=lambda: f"{worker.name}\n{self.fleet.logs()}"
+        )
 
     def finish(self, timeout_s: float = 40, *, stages: int = 2) -> None:
         """Stop publishing; wait until all of it is counted; compare both stages with the truth."""
@@ -208,8 +210,6 @@ def test_a_worker_paused_for_longer_than_its_session(run: Callable[[], Counted],
         assert set(paused.exits) <= {75}
 
 
-# About one run in six still finds a sequence sent twice after the broker's kill -9: known, not yet explained.
-@pytest.mark.long
 async def test_a_broker_that_is_away_for_longer_than_a_session(tmp_path: Path) -> None:
     """Transactions end in doubt; the workers go on by themselves when it is back."""
     with EmbeddedKafka(tmp_path / "kafka") as broker:

@@ -110,6 +110,21 @@ async def test_an_end_that_was_sent_twice_is_an_unknown_outcome(config: WorkerCo
     await ours.close()
 
 
+async def test_a_cancellation_that_the_client_lets_out_is_an_unknown_outcome(config: WorkerConfig) -> None:
+    """Nobody told us to stop: a request was given up because the broker is away."""
+    ours = await writer(config).fence()
+
+    async def given_up() -> None:
+        raise asyncio.CancelledError
+
+    ours._producer.commit_transaction = given_up
+
+    with pytest.raises(OutcomeUnknown, match="gave up"):
+        await ours.write(Plan([(b"a", b"1")], [], 1), now_ms=0)
+
+    await ours.close()
+
+
 async def test_a_row_that_no_topic_takes_fails_for_good(config: WorkerConfig) -> None:
     ours = await writer(config).fence()
 

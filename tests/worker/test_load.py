@@ -1,10 +1,15 @@
 """Where a state goes on, and when it is refused because records are missing between it and the log."""
 
+import asyncio
+
 import pytest
 from aiokafka import TopicPartition
 
 from streams.errors import StateRefused
+from streams.worker.config import WorkerConfig
+from streams.worker.connection import KafkaConnection
 from streams.worker.load import Log, start_offset
+from streams.worker.runner import Runner
 
 SOURCE = TopicPartition("agent.events", 3)
 
@@ -41,3 +46,24 @@ def test_missing_records_are_refused_with_both_numbers_and_the_next_step(
     message = str(refused.value)
     assert all(number in message for number in ("agent.events partition 3", *numbers, "another prefix"))
     assert 78 == refused.value.exit_code
+
+
+async def test_a_cancellation_that_the_client_lets_out_is_an_outage_and_ours_is_not() -> None:
+    """Taken for ours, it would leave the partitions unloaded until the next rebalance."""
+    runner = Runner(WorkerConfig(connection=KafkaConnection(bootstrap="localhost:9092")), [])
+    attempts: list[int] = []
+
+    async def attempt() -> None:
+        attempts.append(len(attempts))
+        if len(attempts) == 1:
+            raise asyncio.CancelledError
+        await asyncio.Event().wait()
+
+    loading = asyncio.ensure_future(runner._patiently(attempt))
+    while len(attempts) < 2:
+        await asyncio.sleep(0)
+    loading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await loading
+
+    assert ([0, 1], 1) == (attempts, runner.counters.retries)

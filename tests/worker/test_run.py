@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from fleet import Fleet as Agents
 from harness import ROOT, Broker, Fleet, WorkerProcess, eventually
 
 from streams.worker import topics
@@ -112,6 +114,57 @@ async def test_a_lost_changelog_is_refused(
         assert 78 == await asyncio.to_thread(worker.wait, 30), worker.tail()
 
         assert "the changelog has no row that says so" in worker.tail()
+
+
+async def test_a_log_that_has_lost_every_record_to_retention_is_read_on_and_lost_records_are_refused(
+    kafka: str, prefix: str, tmp_path: Path
+) -> None:
+    """Behind the last record lie the marks of its transaction: the state has to stand behind them too."""
+    broker = await made(kafka, prefix)
+    rollups = TopicPartition(f"{prefix}rollups", 0)
+    with Fleet(tmp_path) as fleet:
+        worker = fleet.add("worker", ["-m", "streams", "worker", "--bootstrap", kafka, "--prefix", prefix])
+        agents = Agents(3)
+        await asyncio.to_thread(published, broker, prefix, agents)
+        await asyncio.to_thread(all_read, broker, prefix, worker)
+        assert 0 == await asyncio.to_thread(worker.stop)
+        await emptied(kafka, rollups)
+        worker.start()
+        await asyncio.to_thread(published, broker, prefix, agents)
+        await asyncio.to_thread(all_read, broker, prefix, worker)
+        assert 0 == await asyncio.to_thread(worker.stop)
+
+        broker.publish(rollups.topic, [(None, b"never read")])
+        await emptied(kafka, rollups)
+        worker.start()
+
+        assert 78 == await asyncio.to_thread(worker.wait, 30), worker.tail()
+
+        assert "1 records were deleted before they were read" in worker.tail()
+
+
+def published(broker: Broker, prefix: str, agents: Agents) -> None:
+    events = ((event["session_id"].encode(), json.dumps(event).encode()) for event in agents.events(200))
+    broker.publish(f"{prefix}events", events)
+
+
+def all_read(broker: Broker, prefix: str, worker: WorkerProcess) -> None:
+    """Wait until both stages stand at the ends of their logs, marks included."""
+
+    def read() -> bool:
+        group = f"{prefix}workers"
+        events = broker.committed(group, f"{prefix}events") == broker.ends(f"{prefix}events")
+        return events and broker.committed(group, f"{prefix}rollups") == broker.ends(f"{prefix}rollups")
+
+    eventually(read, timeout_s=40, what=worker.tail)
+
+
+async def emptied(kafka: str, tp: TopicPartition) -> None:
+    """Delete every record, as retention does."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    await admin.delete_records({tp: RecordsToDelete(-1)})
+    await admin.close()
 
 
 async def test_it_waits_for_a_broker_that_is_away_and_stops_when_told(tmp_path: Path) -> None:
