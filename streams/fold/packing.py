@@ -14,16 +14,21 @@ STORED_MAX: Final = 2**64 - 1
 _pack: Final = msgspec.msgpack.Encoder().encode
 
 
-def pack(row: Struct) -> bytes:
-    """Return a row as MessagePack; a sum beyond STORED_MAX stays there, because one key must not end the process."""
+def pack(fields: object) -> bytes:
+    """Return array-like rows or their fields as MessagePack; a sum beyond STORED_MAX stays there.
+
+    One key whose numbers have outgrown the format must not end the process.
+    """
     try:
-        return _pack(row)
+        return _pack(fields)
     except OverflowError:
-        return _pack(_fitting(msgspec.to_builtins(row, builtin_types=(bytes,))))
+        return _pack(_fitting(fields))
 
 
 def _fitting(value: Any) -> Any:
-    if isinstance(value, int):
+    if isinstance(value, Struct):
+        value = msgspec.structs.astuple(value)
+    if isinstance(value, int) and not isinstance(value, bool):
         return min(value, STORED_MAX)
     if isinstance(value, dict):
         return {key: _fitting(each) for key, each in value.items()}

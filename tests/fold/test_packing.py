@@ -38,3 +38,9 @@ def test_a_row_whose_numbers_fit_is_stored_as_msgspec_would(value: int) -> None:
     row = PaneRow(10_000, 0, {"n": value})
 
     assert msgspec.msgpack.encode(row) == pack(row)
+
+
+def test_fields_may_hold_what_is_packed_already() -> None:
+    packed = msgspec.Raw(msgspec.msgpack.encode([1, True, None, "t"]))
+
+    assert [STORED_MAX, False, [1, True, None, "t"]] == msgspec.msgpack.decode(pack((2**64, False, packed)))
