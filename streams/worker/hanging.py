@@ -112,20 +112,17 @@ async def open_transactions(
     except IncompatibleBrokerVersion:
         return {}
     found: dict[TopicPartition, dict[int, int]] = {}
+    unreadable: set[str] = set()
     for topic, partitions, _ in (each for answer in answers for each in answer.topics):
         for number, error_code, _, producers, _ in partitions:
-            begun = {producer[0]: producer[5] for producer in _allowed(topic, number, error_code, producers)}
-            still_open = {producer_id: offset for producer_id, offset in begun.items() if offset >= 0}
+            error = for_code(error_code)
+            if error is TopicAuthorizationFailedError:
+                unreadable.add(topic)
+            elif error_code:
+                raise error(f"asking {topic} partition {number} for its producers")
+            still_open = {producer[0]: producer[5] for producer in producers if producer[5] >= 0}
             if still_open:
                 found[TopicPartition(topic, number)] = still_open
+    if unreadable:
+        _log.info("producers_not_readable topics=%s", ",".join(sorted(unreadable)))
     return found
-
-
-def _allowed(topic: str, number: int, error_code: int, producers: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    if not error_code:
-        return producers
-    error = for_code(error_code)
-    if error is not TopicAuthorizationFailedError:
-        raise error(f"asking {topic} partition {number} for its producers")
-    _log.info("producers_not_readable topic=%s partition=%d", topic, number)
-    return []
