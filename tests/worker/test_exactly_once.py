@@ -223,6 +223,7 @@ def _outage(counted: Counted, broker: EmbeddedKafka) -> None:
         counted.publish()
         for worker in workers:
             counted.wait_until_it_works(worker)
+        counted.wait_for_progress()  # or there may be nothing under way that could be in doubt
         broker.kill()
         eventually(
             lambda: sum(worker.reports()[-1]["unknown_outcomes"] for worker in workers) > 0,
