@@ -7,15 +7,14 @@ This file and its neighbours on the path of every event can be compiled (see pyp
 field of a C structure and a count is a machine word.  As plain Python they do the same, slower.
 """
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from streams.fold.dedup import MARKS_MAX, Mark
+from streams.fold.packing import pack as packed
 from streams.fold.session import OVERFLOW, PANES_MAX, TOOLS_MAX, SessionRow, decode, pack
 from streams.fold.streamtime import MINUTE_MS
-
-_encode_pane: Final = msgspec.msgpack.Encoder().encode
 
 
 class LivePane:
@@ -155,7 +154,7 @@ class LiveRow:
         for at in range(last):
             pane = self.panes[at]
             if pane.packed is None:
-                pane.packed = msgspec.Raw(_encode_pane(pane.values()))
+                pane.packed = msgspec.Raw(packed(pane.values()))
             found.append(pane.packed)
         if last >= 0:
             found.append(self.panes[last].values())

@@ -9,6 +9,8 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from streams.fold.packing import pack as packed
+
 PANES_MAX: Final = 61  # an hour of minutes, and the one that is open
 TOOLS_MAX: Final = 64  # tools with numbers of their own in a session's row; the rest share OVERFLOW
 OPEN_MAX: Final = 256  # calls in flight in one session; the oldest is abandoned beyond that
@@ -105,7 +107,6 @@ _HEAD: Final = struct.Struct(">B??qq")
 ROW_CODEC: Final = 1
 HEAD_BYTES: Final = _HEAD.size
 
-_encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(SessionRow)
 
 
@@ -126,7 +127,7 @@ def encode(row: SessionRow) -> bytes:
 
 def pack(fields: object, ended: bool, in_flight: bool, stamp: int, seen_ms: int) -> bytes:
     """Return a row as stored, of the fields of a `SessionRow` in their order."""
-    return _HEAD.pack(ROW_CODEC, ended, in_flight, stamp, seen_ms) + _encoder.encode(fields)
+    return _HEAD.pack(ROW_CODEC, ended, in_flight, stamp, seen_ms) + packed(fields)
 
 
 def head(stored: bytes) -> Head:

@@ -141,3 +141,14 @@ def test_the_next_incarnation_begins_at_nothing_and_keeps_the_marks() -> None:
     assert row_of(
         incarnation=5, started_ms=T0 + 5, last_ms=T0 + 5, seen_ms=T0 + 6, marks={"host": [7, 1]}, stamp=50
     ) == session.decode(following.pack())
+
+
+def test_a_sum_beyond_what_is_stored_stays_at_the_largest() -> None:
+    row = live(row_of(input_tokens=2**64 - 5))
+    row.pane_at(T0).input_tokens = 2**70
+    row.pane_at(T0 + MINUTE_MS)
+    fold(row, *(model.TokenUsage(id="e", time=T0, agent="a", model="m", input_tokens=9) for _ in range(2)))
+
+    stored = session.decode(row.pack())
+
+    assert [2**64 - 1] * 2 == [stored.input_tokens, stored.panes[0].input_tokens]
