@@ -40,7 +40,9 @@ def flush_wait_ms(pace: Pace, seen: Seen) -> float | None:
         return None
     if seen.pending >= pace.pending_limit:
         return 0.0
-    interval = 0.0 if seen.eager and seen.drained else interval_ms(pace, seen.load)
+    interval = interval_ms(pace, seen.load)
+    if seen.eager and seen.drained:
+        interval -= pace.idle_ms  # at once, unless the core is so busy that several inputs should share a flush
     wait = max(interval - seen.dirty_ms, seen.budget_ms)
     return max(0.0, min(wait, pace.limit_ms - seen.dirty_ms))
 

@@ -28,6 +28,7 @@ def test_an_eager_stage_flushes_as_soon_as_its_input_is_drained() -> None:
 
     assert 0 == flush_wait_ms(PACE, eager)
     assert 50 == flush_wait_ms(PACE, eager._replace(drained=False))
+    assert 200 == flush_wait_ms(PACE, eager._replace(load=0.9))  # busy: several inputs share a flush
 
 
 def test_an_exhausted_budget_delays_even_an_eager_stage() -> None:
