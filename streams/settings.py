@@ -135,6 +135,12 @@ class Settings(BaseSettings):
     rules_file: Path | None = Field(
         default=None, description="Alert rules and breakers (YAML). Without it: the rules that are shipped."
     )
+    pricing: bool = Field(
+        default=True, description="Compute the cost of usage reports that name none, from a list of model prices."
+    )
+    prices_file: Path | None = Field(
+        default=None, description="Prices of your own (YAML), which win over the list that is shipped."
+    )
 
     # ---- what a process shows of itself
     exporter_host: str = Field(default="127.0.0.1", min_length=1, description="Where the exporter listens.")
@@ -219,6 +225,15 @@ def _check_rules(settings: Settings, faults: Faults) -> None:
     _check_file(faults, "rules_file", settings.rules_file)
 
 
+def _check_prices(settings: Settings, faults: Faults) -> None:
+    path, switch = settings.prices_file, variable("pricing")
+    if path is not None and not settings.pricing:
+        step = f"set {switch}=true, or leave it out"
+        faults.note(variable("prices_file"), str(path), f"nothing: {switch} is false", step)
+    else:
+        _check_file(faults, "prices_file", path)
+
+
 def _check_file(faults: Faults, name: str, path: Path | None) -> None:
     if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
         faults.note(variable(name), str(path), "a file that we may read", "correct the path, or its permissions")
@@ -269,6 +284,7 @@ _COMBINATIONS: Final[tuple[tuple[tuple[str, ...], Callable[[Settings, Faults], N
     (_LOGIN, _check_login),
     (_TLS, _check_tls),
     (("rules_file",), _check_rules),
+    (("pricing", "prices_file"), _check_prices),
     (("heartbeat_ms", "session_timeout_ms", "request_timeout_ms"), _check_session),
     (_FLUSH, _check_flush),
     (("redis_url",), _check_redis),

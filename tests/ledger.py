@@ -4,6 +4,7 @@ Shares no code with the product.  Whoever made the records says what they mean; 
 """
 
 from collections.abc import Iterable, Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final, NamedTuple
 
 Event = dict[str, Any]
@@ -14,6 +15,11 @@ SKEW_MS: Final = 60_000
 GRACE_MS: Final = 300_000
 USAGE: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 NOUNS: Final = {"agent": "requests", "model": "model_calls", "tool": "tool_calls"}
+# USD per million tokens of input, output and cache reads, by model and provider.
+PRICES: Final = {
+    ("m-1", "p-1"): ("2.5", "10.01", "0.333"),
+    ("m|3\\", None): ("0.0007", "0.0605", "0.0007"),
+}
 DURATIONS: Final = {"agent_end": "request_duration", "model_end": "model_duration", "tool_end": "tool_duration"}
 
 
@@ -85,6 +91,21 @@ def micros(ms: float) -> int:
     return int(ms * 1000 + 0.5)
 
 
+def cost_nano_usd(event: Event) -> int | None:
+    """Return the cost that is named, or else that of PRICES, rounded half up; None without either."""
+    if "cost_nano_usd" in event:
+        return int(event["cost_nano_usd"])
+    prices = PRICES.get((event["model"], event.get("provider")))
+    if prices is None:
+        return None
+    given, read = event["input_tokens"], event["cache_read_tokens"]
+    fresh = given if read > given else given - read
+    usd = sum(
+        Decimal(price) * count for price, count in zip(prices, (fresh, event["output_tokens"], read), strict=True)
+    )
+    return int((usd * 1_000).to_integral_value(ROUND_HALF_UP))
+
+
 def session_totals(counted: Iterable[Counted]) -> dict[str, Totals]:
     """Add up what a session's rows must hold in the end."""
     sessions: dict[str, Totals] = {}
@@ -103,9 +124,10 @@ def _add_to_session(totals: Totals, event: Event) -> None:
     if kind in {"error", "heartbeat"}:
         grow(totals, f"{kind}s")
     if kind == "token_usage" and event.get("scope", "leaf") == "leaf":
-        for name in (*USAGE, "cost_nano_usd"):
+        for name in USAGE:
             grow(totals, name, event.get(name) or 0)
-        grow(totals, "unpriced", int("cost_nano_usd" not in event))
+        grow(totals, "cost_nano_usd", cost_nano_usd(event) or 0)
+        grow(totals, "unpriced", int(cost_nano_usd(event) is None))
     if kind in DURATIONS:
         noun = kind.removesuffix("_end")
         prefix = {"agent": "request"}.get(noun, noun)
@@ -152,9 +174,13 @@ def added(event: Event) -> Totals:
         totals["usage_aggregates"] = 1
     elif kind == "token_usage":
         totals["usage_reports"] = 1
-        for name in (*USAGE, "cost_nano_usd"):
+        cost = cost_nano_usd(event)
+        for name in USAGE:
             grow(totals, name, event.get(name) or 0)
-        grow(totals, "unpriced", int("cost_nano_usd" not in event))
+        grow(totals, "cost_nano_usd", cost or 0)
+        grow(totals, "computed_cost_nano_usd", 0 if "cost_nano_usd" in event else cost or 0)
+        grow(totals, "unpriced", int(cost is None))
+        grow(totals, "usage_inconsistent", int(event.get("cache_read_tokens", 0) > event["input_tokens"]))
     return totals
 
 

@@ -9,9 +9,11 @@ from fleet import Fleet
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from through_stages import Stages, of_every_kind, of_every_mishap
+from through_stages import Stages, of_every_kind, of_every_mishap, of_money
 
+from streams.fold.price import Overrides, PriceBook
 from streams.rule.parse import parse_rules
+from streams.rule.pricefile import parse_prices
 from streams.sink.exposition import Page
 from streams.sink.metric import Sample
 from streams.sink.processes import OF_EXPORTER
@@ -32,11 +34,15 @@ breakers:
 )
 
 
+PRICES: Final = PriceBook(Overrides(parse_prices('prices: [{model: house-model, input: "2", cache_read: "0.5"}]')))
+
+
 def full_view() -> tuple[Stages, View]:
     """Return stages that have seen every kind of event, and the view of what they wrote."""
-    stages = Stages(RULES)
+    stages = Stages(RULES, PRICES)
     stages.publish(of_every_kind())
     of_every_mishap(stages)
+    stages.publish(of_money())
     stages.publish(Fleet(3, sessions=50, step_ms=40).events(2_000))
     view = View(len(stages.rollups), started_ms=1_763_724_000_000)
     for number, rows in stages.changelog():

@@ -2,6 +2,7 @@
 
 from hypothesis import strategies as st
 
+from streams.fold.ledger import Account
 from streams.fold.session import Pane, SessionRow, ToolTotals
 
 count = st.integers(0, 2**53)
@@ -27,5 +28,8 @@ rows = st.builds(
         max_size=3,
     ),
     marks=st.dictionaries(text, st.tuples(count, st.integers(1, 2**64 - 1)).map(list), max_size=3),
+    ledger=st.dictionaries(
+        text, st.builds(Account, count, count, st.none() | text, count, st.integers(-1, 2**53), text), max_size=3
+    ),
     panes=st.lists(st.builds(Pane, count, count, count), max_size=3),
 )

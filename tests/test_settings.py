@@ -16,7 +16,7 @@ from streams.settings import HIDDEN, PREFIX, Settings, environment, known_variab
 from streams.variables import COMPRESSIONS, EMITTER, EmitterVariable
 from streams.worker.cli.options import connection
 from streams.worker.exporter import PORT
-from streams.worker.wiring import rules, worker_config
+from streams.worker.wiring import price_book, rules, worker_config
 
 DOCS = Path(__file__).parent.parent / "docs" / "settings.md"
 SECRET = "hunter2-and-more"  # noqa: S105  looked for in messages
@@ -254,6 +254,38 @@ def test_rules_that_are_wrong_are_told_with_the_file_they_are_in(tmp_path: Path)
 
     with pytest.raises(ConfigError, match=str(file)):
         rules(loaded(RULES_FILE=str(file)))
+
+
+def test_prices_are_those_of_the_file_and_then_the_shipped_ones(tmp_path: Path) -> None:
+    file = tmp_path / "prices.yaml"
+    file.write_text('prices: [{model: house-*, input: "2"}]\n')
+    shipped, both = price_book(loaded()), price_book(loaded(PRICES_FILE=str(file)))
+
+    assert shipped is not None
+    assert both is not None
+    assert shipped.names == both.names[1:]
+    assert both.names[0].startswith("overrides ")
+    assert shipped.names[0].startswith("genai-prices ")
+    assert both.price(None, "house-1", 0, 3, 0, 0, 0, 0) == 6_000
+    assert price_book(loaded(PRICING="false")) is None
+
+
+def test_prices_that_are_wrong_are_told_with_the_file_they_are_in(tmp_path: Path) -> None:
+    file = tmp_path / "prices.yaml"
+    file.write_text("prices: [{model: m, input: 2.5}, {input: '1'}]\n")
+
+    with pytest.raises(ConfigError, match=str(file)) as caught:
+        price_book(loaded(PRICES_FILE=str(file)))
+    assert "price 1, input = 2.5" in str(caught.value)
+    assert "price 2, model" in str(caught.value)
+
+
+def test_a_price_file_that_is_not_there_or_is_for_nothing_is_a_fault(tmp_path: Path) -> None:
+    (line,) = faults(PRICES_FILE=str(tmp_path / "none.yaml"))
+    assert "AGENT_STREAMS_PRICES_FILE" in line
+
+    (line,) = faults(PRICES_FILE=str(tmp_path), PRICING="no")
+    assert "AGENT_STREAMS_PRICING is false" in line
 
 
 def test_child_gets_our_environment_with_some_settings_changed(monkeypatch: pytest.MonkeyPatch) -> None:

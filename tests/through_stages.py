@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from streams.fold.dedup import MARKS_MAX
+from streams.fold.ledger import CALLS_MAX
+from streams.fold.price import Pricer
 from streams.rule.model import RuleSet
 from streams.stage.keys import partition_of
 from streams.stage.plan import Plan, Row
@@ -33,9 +35,14 @@ class Stages:
     """Both stages of one prefix; `plans` are the second stage's flushes in order, with their partitions."""
 
     def __init__(
-        self, rules: RuleSet | None = None, *, events: int = EVENT_PARTITIONS, rollups: int = ROLLUP_PARTITIONS
+        self,
+        rules: RuleSet | None = None,
+        pricer: Pricer | None = None,
+        *,
+        events: int = EVENT_PARTITIONS,
+        rollups: int = ROLLUP_PARTITIONS,
     ) -> None:
-        self.sessions = [SessionsPartition(number, events, rollups, rules) for number in range(events)]
+        self.sessions = [SessionsPartition(number, events, rollups, rules, pricer) for number in range(events)]
         self.rollups = [RollupsPartition(number, rollups, rules) for number in range(rollups)]
         self.plans: list[tuple[int, Plan]] = []
         self._event_ends = [0] * events
@@ -150,3 +157,24 @@ def of_every_mishap(stages: Stages) -> None:
                        partition=number)  # fmt: skip
     sources = [{"source": f"host-{number}", "seq": 1, "id": f"f{number}"} for number in range(MARKS_MAX + 1)]
     stages.publish([event("cycle", 3_002, phase="planning", session_id="s4", **each) for each in sources])
+
+
+def of_money() -> list[dict[str, Any]]:
+    """Return usage that is priced or inconsistent, and aggregates that name too much, too little, or have no leaf."""
+    made: list[dict[str, Any]] = []
+
+    def add(kind: str, **fields: Any) -> None:
+        made.append(event(kind, 4_000, **{"id": f"u{len(made)}", "agent": "spender", "session_id": "s5", **fields}))
+
+    def used(tokens: int, **fields: Any) -> None:
+        add("token_usage", model="house-model", provider="house", tenant="lab", input_tokens=tokens, **fields)
+
+    used(1_000, call_id="m1", parent_id="r1")
+    used(10, cache_read_tokens=20, call_id="m2", parent_id="r2")
+    used(1_300, scope="aggregate", call_id="r1")
+    used(8, scope="aggregate", call_id="r2")
+    used(70, scope="aggregate", call_id="r3")
+    for number in range(CALLS_MAX + 1):
+        used(1, call_id=f"n{number}", parent_id=f"q{number}")
+    add("session_end")
+    return made

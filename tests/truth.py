@@ -3,13 +3,39 @@
 Counts an event once however often it is published; knows nothing of windows, partitions or flushes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
+from genai_prices import Usage, calc_price
+
 Totals = dict[str, int]
+CostOf = Callable[[dict[str, Any]], int]
 
 
-def recount(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Totals], dict[str, Totals]]:
+def named_cost(event: dict[str, Any]) -> int:
+    """Return what the publisher named, in nano-USD."""
+    return int(event.get("cost_nano_usd", 0))
+
+
+def listed_cost(event: dict[str, Any]) -> int:
+    """Return what the publisher named, or else what the price list's own package computes; 0 for neither."""
+    if "cost_nano_usd" in event:
+        return named_cost(event)
+    parts = ("input", "output", "cache_read", "cache_write")
+    usage = Usage(**{f"{part}_tokens": event.get(f"{part}_tokens", 0) for part in parts})
+    moment = datetime.fromtimestamp(event["time"] / 1000, UTC)
+    try:
+        found = calc_price(usage, event["model"], provider_id=event["provider"], genai_request_timestamp=moment)
+    except LookupError:
+        return 0
+    return int((found.total_price * 10**9).quantize(Decimal(1), ROUND_HALF_UP))
+
+
+def recount(
+    events: Iterable[dict[str, Any]], cost_of: CostOf = named_cost
+) -> tuple[dict[str, Totals], dict[str, Totals]]:
     """Return totals by session and by tool of a set of events (repeats of an id or of a (source, seq) count once)."""
     sessions: dict[str, Totals] = {}
     tools: dict[str, Totals] = {}
@@ -21,7 +47,7 @@ def recount(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Totals], dict[s
         seen.add(mark)
         session_id = event.get("session_id")
         if session_id is not None:
-            _add_session(sessions.setdefault(session_id, {}), event)
+            _add_session(sessions.setdefault(session_id, {}), event, cost_of)
         if event["kind"] == "tool_end":
             _add_tool(tools.setdefault(event["tool"], {}), event)
     return _without_zeroes(sessions), _without_zeroes(tools)
@@ -39,14 +65,15 @@ def _failed(event: dict[str, Any]) -> bool:
     return event.get("status", "success") in {"error", "timeout", "validation_error"}
 
 
-def _add_session(totals: Totals, event: dict[str, Any]) -> None:
+def _add_session(totals: Totals, event: dict[str, Any], cost_of: CostOf) -> None:
     _grow(totals, "events")
     kind = event["kind"]
     if kind == "error":
         _grow(totals, "errors")
     if kind == "token_usage" and event.get("scope", "leaf") == "leaf":
-        for name in ("input_tokens", "output_tokens", "cost_nano_usd"):
+        for name in ("input_tokens", "output_tokens"):
             _grow(totals, name, event.get(name, 0))
+        _grow(totals, "cost_nano_usd", cost_of(event))
     for noun, end in (("request", "agent_end"), ("model", "model_end"), ("tool", "tool_end")):
         if kind == end:
             _grow(totals, f"{noun}s" if noun == "request" else f"{noun}_calls")

@@ -6,15 +6,18 @@ A late event has no minute (`pane` None) and its cell has the pane −1.
 This is the path of every event, so functions are flat and repeat a few lines instead of calling helpers.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from streams.event import model
-from streams.fold.cells import Cells, ExtrasCell, UsageCell
+from streams.fold import ledger
+from streams.fold.cells import Cells, ExtrasCell, LedgerCell, UsageCell
 from streams.fold.live import LiveCall, LivePane, LiveRow
 from streams.fold.measure import (
     ERROR,
     FIRST_TOKEN,
     HEARTBEAT,
+    LEDGER,
     MATCHED,
     MODEL_ABANDONED,
     MODEL_CLOSED,
@@ -102,7 +105,7 @@ def apply(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms
     elif kind == _MODEL_START:
         _model_start(row, event, cells, pane_ms, event_ms)
     elif kind == _TOKEN_USAGE:
-        _token_usage(row, pane, event, cells, pane_ms)
+        _token_usage(row, pane, event, cells, pane_ms, event_ms)
     elif kind == _AGENT_END:
         _agent_end(row, pane, event, cells, pane_ms)
     elif kind == _AGENT_START:
@@ -170,10 +173,44 @@ def _close(
     return RELABELLED
 
 
+def _settle(row: LiveRow, settled: Sequence[ledger.Settled | None], cells: Cells, pane_ms: int) -> None:
+    """Count what became of the accounts of calls."""
+    for each in settled:
+        if each is not None:
+            agent, tenant, *amounts = each
+            if not agent:  # no aggregate has named one
+                agent, tenant = row.agent, row.tenant
+            cell = cells.of(LEDGER, pane_ms, agent, tenant, None, None)
+            assert isinstance(cell, LedgerCell)
+            cell.settle(*amounts)
+
+
+def _settle_call(row: LiveRow, event: Any, cells: Cells, pane_ms: int) -> None:
+    """A call with an account is over: note it, and settle those that have been over for long."""
+    gone = ledger.end_call(row.ledger, event.call_id, event.parent_id, row.last_ms)
+    _settle(row, (gone, *ledger.due(row.ledger, row.last_ms)), cells, pane_ms)
+
+
+def _aggregate(row: LiveRow, event: Any, cells: Cells, pane_ms: int) -> None:
+    """Hold a sum of others' tokens against what they reported themselves."""
+    agent: str = event.agent
+    tenant: str | None = event.tenant
+    call_id: str | None = event.call_id
+    cells.of(USAGE_AGGREGATE, pane_ms, agent, tenant, event.model, event.provider).one()
+    if call_id is None:
+        _settle(row, (ledger.Settled(agent, tenant, aggregates=1, leafless=1),), cells, pane_ms)
+        return
+    tokens: int = event.input_tokens + event.output_tokens
+    settled = ledger.add_aggregate(row.ledger, call_id, event.parent_id, tokens, row.last_ms, agent, tenant)
+    _settle(row, (*settled, *ledger.due(row.ledger, row.last_ms)), cells, pane_ms)
+
+
 def end(row: LiveRow, end_ms: int, reason: str, cells: Cells, pane_ms: int) -> None:
     """End a row: what is in flight is abandoned, and only totals and marks stay."""
     for call_id in list(row.open):
         abandon(row, call_id, cells, pane_ms)
+    if row.ledger:
+        _settle(row, ledger.close(row.ledger), cells, pane_ms)
     row.ended_ms = max(end_ms, 1)
     row.end_reason = reason
     row.panes = []
@@ -207,6 +244,8 @@ def _agent_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pa
         if failed:
             pane.request_errors += 1
     cells.of(_REQUEST_ENDED[match][status], pane_ms, agent, tenant, None, None).observe(us)
+    if event.call_id in row.ledger:
+        _settle_call(row, event, cells, pane_ms)
 
 
 def _model_start(row: LiveRow, event: Any, cells: Cells, pane_ms: int, event_ms: int) -> None:
@@ -242,13 +281,13 @@ def _model_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pa
         cells.of(FIRST_TOKEN, pane_ms, agent, tenant, name, provider).observe(first_us)
 
 
-def _token_usage(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms: int) -> None:
+def _token_usage(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms: int, event_ms: int) -> None:
     agent: str = event.agent
     tenant: str | None = event.tenant
     name: str = event.model
     provider: str | None = event.provider
     if event.scope == "aggregate":  # repeats what the leaves said: counted as an event, never added up
-        cells.of(USAGE_AGGREGATE, pane_ms, agent, tenant, name, provider).one()
+        _aggregate(row, event, cells, pane_ms)
         return
     input_tokens: int = event.input_tokens
     output_tokens: int = event.output_tokens
@@ -256,7 +295,24 @@ def _token_usage(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, 
     cache_write: int = event.cache_write_tokens
     reasoning: int = event.reasoning_tokens
     told: int | None = event.cost_nano_usd
-    cost, unpriced = (0, 1) if told is None else (told, 0)
+    computed = unpriced = 0
+    if told is None and cells.pricer is not None:
+        told = cells.pricer.price(
+            provider, name, event_ms, input_tokens, output_tokens, cache_read, cache_write, reasoning
+        )
+        computed = 0 if told is None else told
+    cost: int = 0 if told is None else told
+    if told is None:
+        unpriced = 1
+    owner_id: str | None = event.parent_id
+    if owner_id is None and event.call_id is not None:
+        call = row.open.get(event.call_id)
+        if call is not None and call.family != MODEL:
+            owner_id = event.call_id
+    if owner_id is not None:
+        gone = ledger.add_leaf(row.ledger, owner_id, input_tokens + output_tokens)
+        if gone is not None:
+            _settle(row, (gone,), cells, pane_ms)
     row.input_tokens += input_tokens
     row.output_tokens += output_tokens
     row.cache_read_tokens += cache_read
@@ -270,7 +326,8 @@ def _token_usage(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, 
         pane.cost_nano_usd += cost
     cell = cells.of(USAGE, pane_ms, agent, tenant, name, provider)
     assert isinstance(cell, UsageCell)
-    cell.use(input_tokens, output_tokens, cache_read, cache_write, reasoning, cost, unpriced)
+    inconsistent = 1 if cache_read + cache_write > input_tokens or reasoning > output_tokens else 0
+    cell.use(input_tokens, output_tokens, cache_read, cache_write, reasoning, cost, unpriced, computed, inconsistent)
 
 
 def _tool_start(row: LiveRow, event: Any, cells: Cells, pane_ms: int, event_ms: int) -> None:
@@ -311,6 +368,8 @@ def _tool_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pan
         cell = cells.of(TOOL_EXTRAS, pane_ms, agent, tenant, name, None)
         assert isinstance(cell, ExtrasCell)
         cell.add(1 if attempt > 1 else 0, input_bytes, output_bytes)
+    if event.call_id in row.ledger:
+        _settle_call(row, event, cells, pane_ms)
 
 
 def _error(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms: int) -> None:

@@ -7,7 +7,8 @@ touches again.
 
 from typing import Final, TypeAlias
 
-from streams.fold.measure import MEANINGS, TOOL_EXTRAS, USAGE
+from streams.fold.measure import LEDGER, MEANINGS, TOOL_EXTRAS, USAGE
+from streams.fold.price import Pricer
 from streams.fold.rollup import Delta, Histogram
 from streams.fold.sketch import DURATION_BOUNDS
 
@@ -55,7 +56,10 @@ class Cell:
 class UsageCell(Cell):
     """Token usage, added up."""
 
-    __slots__ = ("cache_read", "cache_write", "cost_nano_usd", "input", "output", "reasoning", "unpriced")
+    __slots__ = (
+        "cache_read", "cache_write", "computed", "cost_nano_usd", "inconsistent", "input", "output", "reasoning",
+        "unpriced",
+    )  # fmt: skip
 
     def __init__(self, code: int, leaf: Leaf, tenant: str | None) -> None:
         super().__init__(code, leaf, tenant)
@@ -66,6 +70,8 @@ class UsageCell(Cell):
         self.reasoning: int = 0
         self.cost_nano_usd: int = 0
         self.unpriced: int = 0
+        self.computed: int = 0  # of the cost
+        self.inconsistent: int = 0
 
     def use(
         self,
@@ -76,6 +82,8 @@ class UsageCell(Cell):
         reasoning: int,
         cost_nano_usd: int,
         unpriced: int,
+        computed: int,
+        inconsistent: int,
     ) -> None:
         """Add one report."""
         self.count += 1
@@ -86,19 +94,21 @@ class UsageCell(Cell):
         self.reasoning += reasoning
         self.cost_nano_usd += cost_nano_usd
         self.unpriced += unpriced
+        self.computed += computed
+        self.inconsistent += inconsistent
 
     def amounts(self) -> tuple[int, ...]:
         """Return the sums in the order of USAGE_AMOUNTS."""
         return (
             self.input, self.output, self.cache_read, self.cache_write, self.reasoning, self.cost_nano_usd,
-            self.unpriced,
+            self.unpriced, self.computed, self.inconsistent,
         )  # fmt: skip
 
     def empty(self) -> None:
         """Begin anew."""
         super().empty()
         self.input = self.output = self.cache_read = self.cache_write = self.reasoning = 0
-        self.cost_nano_usd = self.unpriced = 0
+        self.cost_nano_usd = self.unpriced = self.computed = self.inconsistent = 0
 
 
 class ExtrasCell(Cell):
@@ -129,20 +139,55 @@ class ExtrasCell(Cell):
         self.retries = self.input_bytes = self.output_bytes = 0
 
 
+class LedgerCell(Cell):
+    """What became of the accounts of calls, added up."""
+
+    __slots__ = ("forgotten", "leafless", "over", "settled", "under")
+
+    def __init__(self, code: int, leaf: Leaf, tenant: str | None) -> None:
+        super().__init__(code, leaf, tenant)
+        self.settled: int = 0
+        self.leafless: int = 0
+        self.over: int = 0
+        self.under: int = 0
+        self.forgotten: int = 0
+
+    def settle(self, settled: int, leafless: int, over: int, under: int, forgotten: int) -> None:
+        """Add one account."""
+        self.count += 1
+        self.settled += settled
+        self.leafless += leafless
+        self.over += over
+        self.under += under
+        self.forgotten += forgotten
+
+    def amounts(self) -> tuple[int, ...]:
+        """Return the sums in the order of LEDGER_AMOUNTS."""
+        return self.settled, self.leafless, self.over, self.under, self.forgotten
+
+    def empty(self) -> None:
+        """Begin anew."""
+        super().empty()
+        self.settled = self.leafless = self.over = self.under = self.forgotten = 0
+
+
 def _cell(code: int, leaf: Leaf, tenant: str | None) -> Cell:
     if code == USAGE:
         return UsageCell(code, leaf, tenant)
     if code == TOOL_EXTRAS:
         return ExtrasCell(code, leaf, tenant)
+    if code == LEDGER:
+        return LedgerCell(code, leaf, tenant)
     return Cell(code, leaf, tenant)
 
 
 class Cells:
     """The cells of a partition; see the head of this file."""
 
-    __slots__ = ("_current", "_kept", "_pane_ms", "_panes", "_touched")
+    __slots__ = ("_current", "_kept", "_pane_ms", "_panes", "_touched", "pricer")
 
-    def __init__(self) -> None:
+    def __init__(self, pricer: Pricer | None = None) -> None:
+        self.pricer: Pricer | None = pricer  # of usage reports whose publisher named no cost
         self._touched: list[Cell] = []
         self._kept: int = 0
         self._panes: dict[int, dict[CellKey, Cell]] = {}

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from streams.fold.dedup import MARKS_MAX, Mark
+from streams.fold.ledger import Account
 from streams.fold.packing import pack as packed
 from streams.fold.session import OVERFLOW, PANES_MAX, TOOLS_MAX, SessionRow, decode, pack
 from streams.fold.streamtime import MINUTE_MS
@@ -85,7 +86,8 @@ class LiveRow:
 
     __slots__ = (
         "abandoned", "agent", "cache_read_tokens", "cache_write_tokens", "cost_nano_usd", "dirty", "end_reason",
-        "ended_ms", "errors", "events", "heartbeats", "incarnation", "input_tokens", "last_ms", "late", "marks",
+        "ended_ms", "errors", "events", "heartbeats", "incarnation", "input_tokens", "last_ms", "late", "ledger",
+        "marks",
         "model_calls", "model_errors", "model_us", "open", "output_tokens", "panes", "reasoning_tokens",
         "request_errors", "request_us", "requests", "seen_ms", "stamp", "started_ms", "tenant", "tool_calls",
         "tool_errors", "tool_us", "tools", "unmatched", "unpriced", "user_id",
@@ -130,6 +132,7 @@ class LiveRow:
         self.open: dict[str, LiveCall] = {}
         self.marks: dict[str, Mark] = {}
         self.panes: list[LivePane] = []
+        self.ledger: dict[str, Account] = {}
         self.dirty: bool = False
 
     def values(self) -> tuple[Any, ...]:
@@ -144,7 +147,7 @@ class LiveRow:
             {name: (tool.calls, tool.errors, tool.duration_us) for name, tool in self.tools.items()},
             {call_id: call.values() for call_id, call in self.open.items()},
             {source: mark.values() for source, mark in self.marks.items()},
-            self._packed_panes(),
+            self._packed_panes(), self.ledger,
         )  # fmt: skip
 
     def _packed_panes(self) -> list[Any]:
@@ -249,6 +252,7 @@ def live(row: SessionRow) -> LiveRow:
     found.open = {call_id: LiveCall(*call) for call_id, call in row.open.items()}
     found.marks = {source: Mark(mark[0], mark[1]) for source, mark in row.marks.items()}
     found.panes = [_live_pane(pane.start_ms, pane) for pane in row.panes]
+    found.ledger = row.ledger
     return found
 
 

@@ -83,9 +83,19 @@ USAGE_AMOUNTS: Final = (
     "reasoning_tokens",
     "cost_nano_usd",
     "unpriced",
+    "computed_cost_nano_usd",  # of the cost, what was computed from a price list
+    "usage_inconsistent",  # reports in which a part is larger than its whole
 )
 USAGE: Final = _code("model", "events", "usage_reports", amounts=USAGE_AMOUNTS)
 USAGE_AGGREGATE: Final = _code("model", "events", "usage_aggregates")
+LEDGER_AMOUNTS: Final = (
+    "aggregates_settled",
+    "aggregates_leafless",
+    "aggregate_over_tokens",  # by how much aggregates name more than their leaves
+    "aggregate_under_tokens",  # by how much they name less
+    "ledger_forgotten",
+)
+LEDGER: Final = _code("other", amounts=LEDGER_AMOUNTS)
 
 TOOL_STARTED: Final = _code("tool", "events", "tool_calls_started")
 TOOL_ENDED: Final = _ends("tool", "tool_calls", TOOL_STATUSES, "tool_duration")

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from streams.fold.ledger import Account
 from streams.fold.packing import pack as packed
 
 PANES_MAX: Final = 61  # an hour of minutes, and the one that is open
@@ -99,6 +100,7 @@ class SessionRow(Struct, array_like=True, gc=False):
     open: dict[str, OpenCall] = {}
     marks: dict[str, list[int]] = {}
     panes: list[Pane] = []
+    ledger: dict[str, Account] = {}  # what leaves and aggregates reported, by call
 
 
 # A stored row starts with what a load needs to see without decoding the rest.

@@ -25,6 +25,7 @@ from streams.fold.measure import (
     Dimension,
 )
 from streams.fold.session import OVERFLOW
+from streams.sink.catalog_tokens import OF_LEDGER, OF_USAGE, computed_cost
 from streams.sink.metric import Metric, by, durations, own, plain
 from streams.sink.processes import OF_EXPORTER
 
@@ -63,7 +64,7 @@ _ERRORS: Final = {kind: f"errors_{kind}" for kind in ERROR_TYPES}
 _TOKENS_HELP: Final = (
     "Tokens reported by the leaves of model calls. Input includes what a cache served, output includes reasoning."
 )
-_COST_HELP: Final = "Cost in US dollars where the publisher named it; what was not priced adds nothing."
+_COST_HELP: Final = "Cost in US dollars, named by the publisher or computed; what was not priced adds nothing."
 
 
 def _spending(prefix: str, dimension: Dimension, *, seeds: tuple[str, ...] = ()) -> tuple[Metric, ...]:
@@ -99,6 +100,7 @@ def _spending(prefix: str, dimension: Dimension, *, seeds: tuple[str, ...] = ())
             "Usage reports without a cost: what the cost counters do not hold.",
             ("unpriced",),
         ),
+        computed_cost(prefix, dimension),
     )
 
 
@@ -424,9 +426,11 @@ _OF_VIEW: Final = (
 
 METRICS: Final = (
     *_BY_AGENT,
+    *OF_LEDGER,
     *_BY_TOOL,
     *_BY_AGENT_AND_TOOL,
     *_BY_MODEL,
+    *OF_USAGE,
     *_BY_PROVIDER,
     *_BY_TENANT,
     *_BY_PARTITION,

@@ -18,7 +18,7 @@ NANO_PER_USD: Final = 1_000_000_000
 SCALES: Final[Mapping[str, int]] = {"seconds": US_PER_SECOND, "usd": NANO_PER_USD}  # stored units in an exported one
 
 # How many keys of a dimension have series of their own; the rest share one each, labelled OVERFLOW.  Names of agents,
-# tools, models and tenants are chosen by whoever publishes: with these about 36,000 series is the most there can be.
+# tools, models and tenants are chosen by whoever publishes: with these about 37,000 series is the most there can be.
 # Partitions are chosen by the operator.
 KEYS_MAX: Final[Mapping[str, int]] = {
     ALL.name: 1,

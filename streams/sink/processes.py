@@ -97,5 +97,12 @@ OF_WORKER: Final = (
     own("agent_worker_partition_loads_total", "counter", "Partitions loaded from their changelogs.", "worker"),
     own("agent_worker_rows_loaded_total", "counter", "Rows read while loading.", "worker"),
     own("agent_worker_load_seconds_total", "counter", "Time spent on loading.", "worker", unit="seconds"),
+    own(
+        "agent_worker_price_list_info",
+        "info",
+        "A list of model prices and its version, and in which order this worker asks it; the value is always 1.",
+        "worker",
+        ("list", "order"),
+    ),
     _BUILD_INFO,
 )

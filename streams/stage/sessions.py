@@ -17,6 +17,7 @@ from streams.fold.apply import apply, count_session, end
 from streams.fold.cells import Cells
 from streams.fold.dedup import IdWindow
 from streams.fold.live import LivePane, LiveRow, unpack
+from streams.fold.price import Pricer
 from streams.fold.rollup import Delta
 from streams.fold.session import CLOSED_KEPT_MS, GAP_MS, RowKey
 from streams.fold.streamtime import GRACE_MS, LATE_PANE, MINUTE_MS, PANE_MS, SKEW_MS, pane_start
@@ -58,7 +59,14 @@ ENDED_REASON: Final = "session_ended"
 class SessionsPartition:
     """All state of one source partition of the first stage."""
 
-    def __init__(self, partition: int, partitions: int, rollup_partitions: int, rules: RuleSet | None = None) -> None:
+    def __init__(
+        self,
+        partition: int,
+        partitions: int,
+        rollup_partitions: int,
+        rules: RuleSet | None = None,
+        pricer: Pricer | None = None,
+    ) -> None:
         self._partition = partition
         self._partitions = partitions
         self._meta: Meta | None = None
@@ -72,7 +80,7 @@ class SessionsPartition:
         self._idle = IdleWheel()  # each row once, never later than its deadline would be if it were touched now
         self._closed = IdleWheel()  # when rows of closed incarnations go
         self._ids = IdWindow()
-        self._cells = Cells()
+        self._cells = Cells(pricer)
         self._counted: dict[str, int] = {}  # since the last plan
         self._beside: dict[bytes, LiveRow | None] = {}  # changes that are not in `_dirty`: closed rows, deletions
         self._sends: list[Send] = []

@@ -33,6 +33,10 @@ PARTITIONS: Final = {"events": 4, "rollups": 2}
 RATE_LEAST: Final = 20
 RATE_MOST: Final = 5_000
 SETTLE_TIMEOUT_S: Final = 30.0
+# Settings of somebody's own workers that the demo's do without.
+_NOT_OURS: Final = (
+    "redis_url", "app_id", "health_port", "instance_id", "rules_file", "pricing", "prices_file", "log_level",
+)  # fmt: skip
 _STEP_S: Final = 0.02
 _SHOW_EVERY_S: Final = 0.25
 _NOTICED_AFTER_S: Final = 20.0  # of trouble: what rules need to see it, at the lowest rate
@@ -169,7 +173,7 @@ class Run:
         # What is set for brokers of one's own has no place on a temporary one, and a demo's circuits in nobody's Redis.
         left_out = [name for name in Settings.model_fields if name.startswith("kafka_")] if place.temporary else []
         environ = environment(
-            **dict.fromkeys([*left_out, "redis_url", "app_id", "health_port", "instance_id", "rules_file", "log_level"])
+            **dict.fromkeys([*left_out, *_NOT_OURS])
             | {
                 "kafka_bootstrap_servers": place.kafka.bootstrap,
                 "topic_prefix": place.prefix,

@@ -46,10 +46,10 @@ class Health:
     title = "AgentStreams worker"
     formats = ("prometheus",)
 
-    def __init__(self, config: WebConfig, worker: Worker) -> None:
+    def __init__(self, config: WebConfig, worker: Worker, price_lists: tuple[str, ...] = ()) -> None:
         self._worker = worker
         self._registry = CollectorRegistry()
-        self._registry.register(_Numbers(worker))
+        self._registry.register(_Numbers(worker, price_lists))
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
         self.server = WebServer(config, self)
@@ -69,8 +69,9 @@ class Health:
 class _Numbers(Collector):
     """The catalogue's rows of a worker, filled in when they are asked for."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, price_lists: tuple[str, ...]) -> None:
         self._worker = worker
+        self._price_lists = price_lists
 
     def collect(self) -> Iterable[Family]:
         """Yield every metric."""
@@ -84,6 +85,9 @@ class _Numbers(Collector):
                 for place, lag in sorted(self._worker.lags().items()):
                     labels = dict(zip(row.columns, place.rsplit("-", 1), strict=True))
                     family.add_sample(row.name, labels, lag)
+            elif row.name == "agent_worker_price_list_info":
+                for order, name in enumerate(self._price_lists, 1):
+                    family.add_sample(row.name, {"list": name, "order": str(order)}, 1)
             elif row.kind == "summary":
                 for q in QUANTILES:
                     family.add_sample(row.name, {"quantile": str(q)}, counters.flush_quantile_ms(q) / 1000)

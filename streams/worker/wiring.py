@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from streams.errors import ConfigError
+from streams.fold.price import Override, Overrides, PriceBook, Pricer
+from streams.fold.pricelist import packaged_prices
 from streams.rule.defaults import default_rules
 from streams.rule.model import RuleSet
 from streams.rule.parse import parse_rules
+from streams.rule.pricefile import parse_prices
 from streams.settings import Settings, variable
 from streams.stage.rollups import RollupsPartition
 from streams.stage.sessions import SessionsPartition
@@ -55,11 +58,32 @@ def _read_rules(path: Path) -> RuleSet:
         raise ConfigError(f"{variable('rules_file')} = {path}\n{error}") from error
 
 
-def stages(rule_set: RuleSet) -> Stages:
-    """Return both stages, each with the maker of its partitions."""
+def price_book(settings: Settings) -> PriceBook | None:
+    """Return the prices of the file that is set and those shipped, in this order; None when pricing is off.
+
+    Raises ConfigError that names the file and every fault.
+    """
+    if not settings.pricing:
+        return None
+    path = settings.prices_file
+    shipped = packaged_prices()
+    return PriceBook(shipped) if path is None else PriceBook(Overrides(_read_prices(path)), shipped)
+
+
+def _read_prices(path: Path) -> tuple[Override, ...]:
+    try:
+        return parse_prices(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{variable('prices_file')} = {path}: cannot be read ({error})") from error
+    except ConfigError as error:
+        raise ConfigError(f"{variable('prices_file')} = {path}\n{error}") from error
+
+
+def stages(rule_set: RuleSet, pricer: Pricer | None = None) -> Stages:
+    """Return both stages, each with the maker of its partitions; without a pricer only publishers name costs."""
 
     def sessions(partition: int, partition_count: int, partitions: Mapping[str, int]) -> SessionsPartition:
-        return SessionsPartition(partition, partition_count, partitions[ROLLUPS.suffix], rules=rule_set)
+        return SessionsPartition(partition, partition_count, partitions[ROLLUPS.suffix], rule_set, pricer)
 
     def rollups(partition: int, partition_count: int, partitions: Mapping[str, int]) -> RollupsPartition:  # noqa: ARG001  the protocol's
         return RollupsPartition(partition, partition_count, rules=rule_set)

@@ -32,7 +32,7 @@ from changelogs import totals  # noqa: E402  the path is set above
 from compiled import build  # noqa: E402  as above
 from fleet import Fleet  # noqa: E402  as above
 from harness import Broker, eventually, merged  # noqa: E402  as above
-from truth import recount  # noqa: E402  as above
+from truth import listed_cost, recount  # noqa: E402  as above
 
 from streams.worker.embedded import EmbeddedKafka  # noqa: E402  as above
 
@@ -145,7 +145,7 @@ def ours(
             return int(sum(broker.committed(f"{prefix}workers", f"{prefix}events").values()) * per)
 
         figures = measure(run, progress, len(events), "the worker")
-        sessions, tools = recount(events)
+        sessions, tools = recount(events, listed_cost)
         eventually(lambda: totals(broker, prefix)[1] == tools, timeout_s=30, what="the second stage's totals")
         exact = totals(broker, prefix) == (sessions, tools)
     finally:

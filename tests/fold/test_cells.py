@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from streams.event import model
 from streams.fold import cells as cells_module
 from streams.fold.apply import apply
-from streams.fold.cells import Cells, ExtrasCell, Target, UsageCell
+from streams.fold.cells import Cells, ExtrasCell, LedgerCell, Target, UsageCell
 from streams.fold.live import LiveRow
 from streams.fold.measure import DIMENSIONS, HISTOGRAMS, MEANINGS, MEASURES, TOOL_ENDED
 from streams.fold.rollup import Delta
@@ -65,6 +65,8 @@ def gather(cells: Cells, story: list[tuple[CellKey, Any]]) -> list[Delta]:
             cell.use(*value)
         elif isinstance(cell, ExtrasCell):
             cell.add(*value)
+        elif isinstance(cell, LedgerCell):
+            cell.settle(*value)
         elif MEANINGS[key[0]].histogram is not None:
             cell.observe(value)
         else:

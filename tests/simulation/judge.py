@@ -323,6 +323,7 @@ class Judge:
                     same(flying, open_calls[noun, place], f"{noun} of {place} in flight, and open in session rows")
         self._ends()
         self._lives()
+        self._aggregates()
 
     def _ends(self) -> None:
         sums = self.sums(("all", ()))
@@ -330,6 +331,20 @@ class Judge:
             statuses = ("success", "error", "timeout", "cancelled", "validation_error")
             ends = sum(sums.get(f"{noun}_{status}", 0) for status in statuses)
             same(sums.get(f"{noun}_ended", 0) + sums.get(f"{noun}_unmatched", 0), ends, f"ends of {noun}")
+
+    def _aggregates(self) -> None:
+        """Every call that an aggregate was reported for is settled once or waits; several reports of one are one."""
+        sums = self.sums(("all", ()))
+        waiting = sum(
+            account.aggregate_tokens >= 0
+            for part in self.sessions
+            for _, row in part.sessions()
+            for account in row.ledger.values()
+        )
+        told, settled = sums.get("usage_aggregates", 0), sums.get("aggregates_settled", 0)
+        assert settled + waiting <= told, f"{settled} aggregates settled and {waiting} waiting, of {told}"
+        assert (settled + waiting > 0) == (told > 0)
+        assert sums.get("aggregates_leafless", 0) <= settled
 
     def _lives(self) -> None:
         sums = self.sums(("all", ()))

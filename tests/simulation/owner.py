@@ -8,7 +8,7 @@ from random import Random
 from typing import Final
 
 from simulation.broker import EVENTS, ROLLUPS, Broker, Log, Place, Record
-from simulation.verdicts import RULES
+from simulation.verdicts import PRICES, RULES
 
 from streams.errors import InvariantBroken
 from streams.stage.plan import Plan, Row, StagePartition
@@ -72,7 +72,8 @@ class Owner:
     def empty(self) -> StagePartition:
         """Make the state of a partition that nothing is known of."""
         if self.stage == SESSIONS:
-            return SessionsPartition(self.partition, self.partitions[SESSIONS], self.partitions[ROLLUPS], RULES)
+            counts = self.partitions[SESSIONS], self.partitions[ROLLUPS]
+            return SessionsPartition(self.partition, *counts, RULES, PRICES)
         return RollupsPartition(self.partition, self.partitions[ROLLUPS], RULES)
 
     # ---- taking over ------------------------------------------------------------------------------------------------

@@ -9,6 +9,10 @@ from simulation.judge import Judge
 from simulation.verdicts import STATES, WORDS, told
 from simulation.world import World
 
+_MONEY: Final = (
+    "computed_cost_nano_usd", "unpriced", "usage_inconsistent", "aggregates_settled", "aggregates_leafless",
+    "aggregate_over_tokens", "aggregate_under_tokens",
+)  # fmt: skip
 # Each of these must happen in some life; most happen in most.
 EXPECTED: Final = frozenset({
     "crash", "crash while loading", "crash within a flush", "pause", "fenced", "unknown outcome", "compacted",
@@ -17,6 +21,7 @@ EXPECTED: Final = frozenset({
     "rejected_empty", "rejected_malformed", "rejected_unknown_kind", "rejected_unknown_schema", "rejected_invalid",
     "rejected_time", "session ended", "calls in flight", "abandoned", "unmatched", "relabelled",
     "overflow row", "pane of 10000", "pane of 60000", "pane of 3600000",
+    *_MONEY,
     *(f"alert {word}" for word in WORDS.values()), *(f"circuit {state}" for state in STATES.values()),
 })  # fmt: skip
 
@@ -42,8 +47,10 @@ def reached(world: World) -> Counter[str]:
 def _in_sums(judge: Judge) -> Counter[str]:
     found: Counter[str] = Counter()
     for place in judge.rows:
+        sums = judge.sums(place)
+        for name in _MONEY:
+            found[name] += sums.get(name, 0)
         if place[0] == "model":
-            sums = judge.sums(place)
             ends = sum(sums.get(f"model_calls_{status}", 0) for status in ("success", "error", "timeout", "cancelled"))
             began_here = sums.get("model_calls_ended", 0) + sums.get("model_calls_unmatched", 0)
             found["relabelled"] += began_here != ends

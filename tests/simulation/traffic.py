@@ -17,6 +17,7 @@ MINUTE_MS: Final = 60_000
 RETRY_MS: Final = 20 * MINUTE_MS  # nobody sends again later than that
 MODELS: Final = (("m-1", "p-1"), ("m-2", "p-1"), ("m|3\\", None), ("m-1", None))
 ERROR_TYPES: Final = ("rate_limit", "timeout", "network", "other")
+_OF_CALLS: Final = frozenset({"call_id", "parent_id", "agent", "session_id", "tenant"})
 _SMALL_BYTES: Final = 4_000
 _SMALL_RECORDS: Final = [bad for bad in BAD_RECORDS if bad.value is None or len(bad.value) < _SMALL_BYTES]
 _SMALL_BYTES_BAD: Final = [bad for bad in BAD_BYTES if bad.value is not None and len(bad.value) < _SMALL_BYTES]
@@ -173,7 +174,7 @@ class Traffic:
         if self._open and random.random() < 0.45:
             return self._ended(event, now_ms)
         event |= random.choice(_BEGINNINGS)(self)
-        if "call_id" in event:
+        if "call_id" in event and event["kind"] != "token_usage":
             self._open.append(event.copy())
         return event
 
@@ -184,7 +185,7 @@ class Traffic:
         if random.random() < 0.9:
             self._open.remove(began)
         noun = began["kind"].removesuffix("_start")
-        ended = {name: value for name, value in began.items() if name in {"call_id", "agent", "session_id", "tenant"}}
+        ended = {name: value for name, value in began.items() if name in _OF_CALLS}
         if random.random() < 0.05:
             noun = random.choice(("agent", "model", "tool"))
         if random.random() < 0.1:
@@ -213,6 +214,8 @@ class Traffic:
         event = {"kind": kind, **fields}
         if self._random.random() < 0.95:
             event["call_id"] = f"c{self._random.randrange(300)}"
+        if self._open and self._random.random() < 0.3:
+            event["parent_id"] = self._random.choice(self._open)["call_id"]
         return event
 
     def _agent_start(self) -> Event:
@@ -234,8 +237,13 @@ class Traffic:
             usage["provider"] = provider
         if random.random() < 0.7:
             usage["cost_nano_usd"] = random.randrange(10**9)
-        if random.random() < 0.1:
-            usage["scope"] = "aggregate"
+        around = [f"c{random.randrange(300)}" for _ in range(2)]
+        if self._open and random.random() < 0.7:
+            around[0] = random.choice(self._open)["call_id"]
+        if random.random() < 0.2:
+            usage |= {"scope": "aggregate", "call_id": around[0], "parent_id": around[1]}
+        elif random.random() < 0.8:
+            usage["parent_id"] = around[0]
         return usage
 
     def _other(self) -> Event:

@@ -10,12 +10,15 @@ from typing import Any, Final
 import msgspec
 from simulation.broker import ALERTS, BREAKERS, Broker, Record
 
+from streams.fold.price import Overrides, PriceBook
 from streams.fold.session import OVERFLOW
 from streams.rule.alert import decode_names, fingerprint
 from streams.rule.parse import parse_rules
+from streams.rule.pricefile import parse_prices
 from streams.rule.records import breaker_name
 
 RULES: Final = parse_rules(Path(__file__).with_name("rules.yaml").read_text("utf-8"))
+PRICES: Final = PriceBook(Overrides(parse_prices(Path(__file__).with_name("prices.yaml").read_text("utf-8"))))
 WORDS: Final = {1: "pending", 2: "firing", 3: "firing", 4: "resolved"}
 STATES: Final = {0: "closed", 1: "open", 2: "half_open"}
 

@@ -12,6 +12,8 @@ from streams.worker.counters import Counters
 from streams.worker.health import Health
 from streams.worker.web import WebConfig
 
+PRICE_LISTS = ("overrides 1f2e", "genai-prices 0.2.3")
+
 
 class Worker:
     """A worker as its health sees it."""
@@ -35,7 +37,7 @@ def busy() -> Worker:
 
 
 async def page(worker: Worker, accept: str = "") -> str:
-    return (await Health(WebConfig(port=0), worker).page(accept, None)).body.decode()
+    return (await Health(WebConfig(port=0), worker, PRICE_LISTS).page(accept, None)).body.decode()
 
 
 async def test_every_counter_is_shown() -> None:
@@ -56,6 +58,13 @@ async def test_lags_and_flush_times_are_shown() -> None:
     assert 0 == value(found, "agent_worker_lag_offsets", stage="rollups", partition="12")
     assert 0.051 == value(found, "agent_worker_flush_duration_seconds", quantile="0.5")
     assert 1 == value(found, "agent_worker_ready")
+
+
+async def test_price_lists_are_named_in_the_order_they_are_asked() -> None:
+    found = series(await page(busy()))
+
+    for order, name in enumerate(PRICE_LISTS, 1):
+        assert 1 == value(found, "agent_worker_price_list_info", list=name, order=str(order))
 
 
 async def test_every_row_of_the_catalogue_is_on_the_page_in_both_formats() -> None:

@@ -19,7 +19,7 @@ from changelogs import totals
 from fleet import Fleet as Agents
 from harness import Broker, Fleet, WorkerProcess, eventually
 from prometheus_client.parser import text_string_to_metric_families
-from truth import recount
+from truth import listed_cost, recount
 
 from streams.worker import topics
 from streams.worker.connection import KafkaConnection
@@ -144,7 +144,7 @@ class Life:
             timeout_s=90,
             what=lambda: f"the first stage to read everything\n{self.fleet.logs()}",
         )
-        sessions, tools = recount(self.events)
+        sessions, tools = recount(self.events, listed_cost)
         eventually(lambda: totals(self.broker, self.prefix)[1] == tools, timeout_s=30, what=self._difference)
 
         assert (sessions, tools) == totals(self.broker, self.prefix)

@@ -13,7 +13,7 @@ from changelogs import totals
 from fleet import Fleet as Agents
 from harness import Broker, Fleet, eventually
 from hostile import BAD_BYTES, BAD_EVENTS, BAD_RECORDS
-from truth import recount
+from truth import listed_cost, recount
 
 from streams.worker import topics
 from streams.worker.connection import KafkaConnection
@@ -49,7 +49,7 @@ async def test_hostile_records_end_in_the_dead_letter_and_nothing_else_changes(
         command = ["-m", "streams", "worker", "--bootstrap", kafka, "--prefix", prefix]
         worker = fleet.add("worker", command)
         broker.publish(f"{prefix}events", records())
-        truth = recount(events)
+        truth = recount(events, listed_cost)
         eventually(lambda: totals(broker, prefix) == truth, timeout_s=60, what=fleet.logs)
         letters = [json.loads(message.value()) for message in broker.read(f"{prefix}dead-letter")]
 

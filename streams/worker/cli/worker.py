@@ -4,6 +4,7 @@ Never restarts itself: whoever supervises it does, by the exit code.
 """
 
 import asyncio
+import logging
 from typing import Annotated, Final
 
 import typer
@@ -16,6 +17,8 @@ from streams.worker.cli.options import Bootstrap, Prefix, connection, load
 from streams.worker.health import Health
 from streams.worker.run import run
 from streams.worker.web import WebConfig
+
+_log = logging.getLogger(__name__)
 
 EXAMPLES: Final = (
     "agent-streams worker",
@@ -46,20 +49,22 @@ def worker(
     settings = load(bootstrap, prefix, instance_id=instance, health_port=health_port)
     logs.configure(settings.log_level, settings.log_format)
     config = wiring.worker_config(settings, connection(settings))
+    book = wiring.price_book(settings)
+    _log.info("prices lists=%s", ",".join(book.names) if book else "none")
     health: list[asyncio.Task[None]] = []
 
     def started(app: App) -> None:
         if settings.health_port is not None:
-            health.append(asyncio.ensure_future(_show_health(settings, app)))
+            health.append(asyncio.ensure_future(_show_health(settings, app, book.names if book else ())))
 
-    code = run(config, wiring.stages(wiring.rules(settings)), started=started)
+    code = run(config, wiring.stages(wiring.rules(settings), book), started=started)
     if code:
         raise typer.Exit(code)
 
 
-async def _show_health(settings: Settings, app: App) -> None:
+async def _show_health(settings: Settings, app: App, price_lists: tuple[str, ...]) -> None:
     """Listen for as long as the worker runs; a port that cannot be had ends it."""
-    health = Health(WebConfig(port=settings.health_port or 0, host=settings.health_host), app.runner)
+    health = Health(WebConfig(port=settings.health_port or 0, host=settings.health_host), app.runner, price_lists)
     try:
         await health.server.start()
         await asyncio.Event().wait()
