@@ -17,12 +17,14 @@ from one_stage import Record
 from fleet import Fleet
 import msgspec
 from streams.fold import live
+from streams.fold.price import PriceBook
+from streams.fold.pricelist import packaged_prices
 from streams.rule.defaults import default_rules
 from streams.stage.sessions import SessionsPartition
 
 assert live.__file__.endswith(".so") == (sys.argv[1] == "compiled"), live.__file__
 random = Random(7)
-part = SessionsPartition(0, 1, 4, default_rules())
+part = SessionsPartition(0, 1, 4, default_rules(), PriceBook(packaged_prices()))
 digest = blake2b()
 values = [msgspec.json.encode(event) for event in Fleet(7, sessions=40, step_ms=50.0).events(20_000)]
 values += [bad.value for bad in (*BAD_EVENTS, *BAD_BYTES, *BAD_RECORDS)]

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import pytest
 from genai_prices import extract_usage
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.event.model import TOKENS_MAX, TokenUsage
@@ -184,6 +184,7 @@ JUNK: Final = st.one_of(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(DIALECTS)), st.data())
 def test_whatever_is_reported_counts_are_never_negative_and_parts_never_larger_than_wholes(
     dialect: str, data: st.DataObject

@@ -4,7 +4,7 @@ import random
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.event import model
@@ -153,6 +153,7 @@ def test_beyond_its_limit_the_oldest_call_is_settled_as_it_stands() -> None:
     assert CALLS_MAX == len(accounts)
 
 
+@settings(deadline=None)
 @given(st.integers(2, CALLS_MAX), st.integers(0, 60), st.randoms(use_true_random=False))
 def test_any_order_of_leaves_ends_and_aggregates_gives_every_call_its_leaves(
     calls: int, leaves: int, chance: random.Random
