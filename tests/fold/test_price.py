@@ -78,7 +78,7 @@ MODELS: Final = _priced_models()
 @given(
     st.sampled_from(MODELS),
     st.integers(ms("2023-01-01"), ms("2027-01-01")),
-    st.integers(0, 2_000_000),
+    st.integers(0, 1_000_000),
     st.integers(0, 100_000),
     st.data(),
 )
