@@ -60,13 +60,9 @@ class SessionsPartition:
     """All state of one source partition of the first stage."""
 
     def __init__(
-        self,
-        partition: int,
-        partitions: int,
-        rollup_partitions: int,
-        rules: RuleSet | None = None,
-        pricer: Pricer | None = None,
-    ) -> None:
+        self, partition: int, partitions: int, rollup_partitions: int,
+        rules: RuleSet | None = None, pricer: Pricer | None = None,
+    ) -> None:  # fmt: skip
         self._partition = partition
         self._partitions = partitions
         self._meta: Meta | None = None

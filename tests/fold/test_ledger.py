@@ -3,6 +3,7 @@
 import random
 from typing import Any, Final
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -271,5 +272,5 @@ def test_a_row_stored_before_there_was_a_ledger_is_read() -> None:
     stored = session.encode(row)
 
     assert {"r": Account(1, 2)} == session.decode(stored).ledger
-    fields = session._encoder.encode([getattr(row, name) for name in SessionRow.__struct_fields__[:-1]])
+    fields = msgspec.msgpack.encode([getattr(row, name) for name in SessionRow.__struct_fields__[:-1]])
     assert {} == session.decode(stored[: session.HEAD_BYTES] + fields).ledger
