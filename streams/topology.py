@@ -83,8 +83,26 @@ SESSIONS_CHANGELOG: Final = Topic(
 ROLLUPS_CHANGELOG: Final = Topic(
     suffix="rollups.changelog", holds="rows of the second stage", key="row key", like="rollups", config=_CHANGELOG
 )
+COMMANDS: Final = Topic(
+    suffix="commands",
+    holds="what operators ask for; who may write here may change what everybody sees",
+    key="command id",
+    # A topic of its own count, one partition unless asked otherwise: commands keep their order within a partition.
+    like="commands",
+    # A command's time becomes a counter's: held against the broker's clock, like an event's.
+    config={"retention.ms": str(90 * DAY_MS), "message.timestamp.type": "LogAppendTime"},
+)
+COMMANDS_CHANGELOG: Final = Topic(
+    suffix="commands.changelog",
+    holds="which commands were accepted, and where they went",
+    key="row key",
+    like="commands",
+    config=_CHANGELOG,
+)
 
-TOPICS: Final = (EVENTS, ROLLUPS, ALERTS, BREAKERS, DEAD_LETTER, SESSIONS_CHANGELOG, ROLLUPS_CHANGELOG)
+TOPICS: Final = (
+    EVENTS, ROLLUPS, ALERTS, BREAKERS, DEAD_LETTER, SESSIONS_CHANGELOG, ROLLUPS_CHANGELOG, COMMANDS, COMMANDS_CHANGELOG,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,4 +116,5 @@ class Stage:
 
 SESSIONS_STAGE: Final = Stage("sessions", EVENTS, SESSIONS_CHANGELOG)
 ROLLUPS_STAGE: Final = Stage("rollups", ROLLUPS, ROLLUPS_CHANGELOG)
-STAGES: Final = (SESSIONS_STAGE, ROLLUPS_STAGE)
+COMMANDS_STAGE: Final = Stage("commands", COMMANDS, COMMANDS_CHANGELOG)
+STAGES: Final = (SESSIONS_STAGE, ROLLUPS_STAGE, COMMANDS_STAGE)

@@ -88,7 +88,7 @@ def _decode_array(value: bytes) -> Decoded:
     try:
         parts = _raw_array_decoder.decode(value)
     except Exception as error:  # noqa: BLE001  any bytes must end as a value; msgspec raises more than its own errors
-        return _refuse(value, *_explain(error))
+        return _refuse(value, *explain(error))
     return _decode_parts(value, [bytes(part) for part in parts])
 
 
@@ -127,7 +127,7 @@ def _decode_event(part: bytes, position: int) -> Event | Rejected:
     try:
         event = decode_one(part)
     except Exception as error:  # noqa: BLE001  as above
-        reason, detail = _explain(error)
+        reason, detail = explain(error)
         return Rejected(reason, position, detail, part)
     return event if _timely(event) else untimely(part, position)
 
@@ -156,7 +156,7 @@ def _refuse(value: bytes, reason: Reason, detail: str) -> Decoded:
     return Decoded((), (Rejected(reason, 0, detail, value),))
 
 
-def _explain(error: Exception) -> tuple[Reason, str]:
+def explain(error: Exception) -> tuple[Reason, str]:
     """Name the reason behind a decoder's exception; the detail quotes field names and bounds, never values."""
     said, at, place = str(error).rpartition(" - at `")
     text = (_QUOTED.sub("'…'", said) + at + place)[:DETAIL_CHARS_MAX]

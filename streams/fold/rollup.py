@@ -36,11 +36,25 @@ class Delta(Struct, array_like=True, gc=False):
     histograms: dict[str, Histogram] = {}
 
 
+class ResetOrder(Struct, array_like=True, frozen=True, tag="reset"):
+    """A reset on its way to the rows: of one dimension (None: of all) and of these labels (None: any).
+
+    `names` are the sums and histograms to reset, by dimension; None: all of them.
+    """
+
+    command: str
+    time_ms: int
+    dimension: str | None = None
+    labels: tuple[str | None, ...] = ()
+    names: dict[str, list[str]] | None = None
+
+
 class RollupBatch(Struct, omit_defaults=True):
     """All that one flush of one source partition sends to one rollups partition.
 
     `sequence` has no gaps per (source partition, rollups partition).  The counts are those of the source partition
     since its beginning: how many events it received, and how many of them were late, duplicate and rejected.
+    A negative `source` is a partition of the commands topic, −1 − its number: such a batch holds orders and no deltas.
     """
 
     source: int
@@ -52,6 +66,7 @@ class RollupBatch(Struct, omit_defaults=True):
     duplicate: int = 0
     rejected: int = 0
     schema: int = BATCH_SCHEMA
+    orders: list[ResetOrder] = []
 
 
 def add_counts(into: dict[int, int], more: dict[int, int]) -> None:
@@ -76,6 +91,19 @@ class LifetimeHistogram(Struct, array_like=True, gc=False):
     buckets: list[int]
 
 
+class Baseline(Struct, array_like=True, gc=False):
+    """What a row held when it was last reset, by which command: `streams.fold.baseline` takes it off what is shown.
+
+    `since_ms` is the time of the newest reset of everything (−1: never), `since` those of single sums and histograms.
+    """
+
+    command: str
+    since_ms: int = -1
+    sums: dict[str, int] = {}
+    histograms: dict[str, LifetimeHistogram] = {}
+    since: dict[str, int] = {}
+
+
 class LifetimeRow(Struct, array_like=True, gc=False):
     """Everything ever added to one key; `ordinal` is its place in the order of first arrival (sticky admission)."""
 
@@ -87,6 +115,7 @@ class LifetimeRow(Struct, array_like=True, gc=False):
     stamp: int = -1
     sums: dict[str, int] = {}
     histograms: dict[str, LifetimeHistogram] = {}
+    baseline: Baseline | None = None
 
 
 class PaneHistogram(Struct, array_like=True, gc=False):

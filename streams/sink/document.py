@@ -1,6 +1,7 @@
 """How do the same numbers read as JSON?  One object per metric of the catalogue, with its series.
 
-Never a number that the other pages do not have, and the same units.
+Never a number that the other pages do not have, and the same units; but a series that was reset by command also has its
+`lifetime`, which they hide, and since when it counts (`reset`, Unix time).
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from streams.fold.baseline import reset_ms
 from streams.fold.rollup import LifetimeRow
 from streams.sink.catalog import METRICS
 from streams.sink.exposition import BOUNDS, Samples
@@ -37,23 +39,35 @@ def _series(metric: Metric, view: View, samples: Samples) -> Iterator[Mapping[st
         return
     for group in view.groups(metric.dimension.name):
         labels = dict(zip(metric.dimension.columns, group.labels, strict=True))
-        if metric.histogram is not None:
-            yield from _histogram(metric, labels, group.row)
+        lifetimes = _of_row(metric, group.row)
+        begun_ms = reset_ms(group.shown, metric.names) if metric.grows else -1
+        if begun_ms < 0:
+            yield from ({"labels": {**labels, **own}, **numbers} for own, numbers in lifetimes)
             continue
-        for part in metric.parts:
-            own = {metric.own_label: part.value} if metric.own_label is not None else {}
-            sums = group.row.sums
-            value = sum(sums.get(name, 0) for name in part.plus) - sum(sums.get(name, 0) for name in part.minus)
-            yield {"labels": {**labels, **own}, "value": value if metric.scale == 1 else value / metric.scale}
+        for (own, shown), (_, lifetime) in zip(_of_row(metric, group.shown), lifetimes, strict=True):
+            yield {"labels": {**labels, **own}, **shown, "lifetime": lifetime, "reset": begun_ms / 1000}
 
 
-def _histogram(metric: Metric, labels: Mapping[str, str], row: LifetimeRow) -> Iterator[Mapping[str, Any]]:
+def _of_row(metric: Metric, row: LifetimeRow) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Return the metric's own labels and its numbers, a series each."""
+    if metric.histogram is not None:
+        return _histogram(metric, row)
+    found: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
+    for part in metric.parts:
+        own = {metric.own_label: part.value} if metric.own_label is not None else {}
+        value = sum(row.sums.get(name, 0) for name in part.plus) - sum(row.sums.get(name, 0) for name in part.minus)
+        found.append((own, {"value": value if metric.scale == 1 else value / metric.scale}))
+    return found
+
+
+def _histogram(metric: Metric, row: LifetimeRow) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     seen = row.histograms.get(metric.histogram or "")
-    if seen is not None:
-        cumulative = list(accumulate(seen.buckets))
-        yield {
-            "labels": labels,
-            "count": cumulative[-1],
-            "sum": seen.sum_us / metric.scale,
-            "buckets": dict(zip(BOUNDS, cumulative, strict=True)),
-        }
+    if seen is None:
+        return []
+    cumulative = list(accumulate(seen.buckets))
+    numbers = {
+        "count": cumulative[-1],
+        "sum": seen.sum_us / metric.scale,
+        "buckets": dict(zip(BOUNDS, cumulative, strict=True)),
+    }
+    return [({}, numbers)]

@@ -6,8 +6,9 @@ Order is the catalogue's, then that of label values, so equal views make equal p
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
+from streams.fold.baseline import created_ms
 from streams.fold.measure import DIMENSIONS
 from streams.fold.rollup import LifetimeRow
 from streams.fold.sketch import DURATION_BOUNDS_US
@@ -20,7 +21,22 @@ BOUNDS: Final = (*(repr(bound / US_PER_SECOND) for bound in DURATION_BOUNDS_US),
 
 Samples: TypeAlias = Mapping[str, Sequence[Sample]]
 # The text of one metric for one row: given the row's labels as text and when they were first seen ("" for unknown).
-Writer: TypeAlias = Callable[[str, str, LifetimeRow], str]
+Write: TypeAlias = Callable[[str, str, LifetimeRow], str]
+
+
+class Writer(NamedTuple):
+    """How a metric is written, whether a reset lets it begin anew, and the names that it is made of."""
+
+    write: Write
+    grows: bool
+    names: tuple[str, ...]
+
+    def of(self, labels: str, created: str, group: Group) -> str:
+        """Return the text of a group; `created` holds for what never was reset."""
+        shown = group.shown
+        if not self.grows or shown.baseline is None:
+            return self.write(labels, created, group.row)
+        return self.write(labels, _seconds(created_ms(shown, self.names)), shown)
 
 
 class Page:
@@ -68,9 +84,8 @@ class Page:
             labels = self._labels.get(group)
             if labels is None:
                 labels = self._labels[group] = label_text(DIMENSIONS[group.dimension].columns, group.labels)
-            row = group.row
-            created = _seconds(row.created_ms)
-            after = self._pieces[group] = [write(labels, created, row) for write in self._writers[group.dimension]]
+            created = _seconds(group.row.created_ms)
+            after = self._pieces[group] = [each.of(labels, created, group) for each in self._writers[group.dimension]]
         else:
             self._labels.pop(group, None)
             after = [""] * len(metrics)
@@ -127,12 +142,11 @@ def _lines(metric: Metric, samples: Iterable[Sample], *, openmetrics: bool) -> s
 
 
 def _writer(metric: Metric, *, openmetrics: bool) -> Writer:
-    return (
-        _histogram_writer(metric, openmetrics) if metric.histogram is not None else _parts_writer(metric, openmetrics)
-    )
+    make = _parts_writer if metric.histogram is None else _histogram_writer
+    return Writer(make(metric, openmetrics), metric.grows, metric.names)
 
 
-def _parts_writer(metric: Metric, openmetrics: bool) -> Writer:
+def _parts_writer(metric: Metric, openmetrics: bool) -> Write:
     scale, parts = metric.scale, metric.parts
     value = "%d" if scale == 1 else "%r"
     owns = [f',{metric.own_label}="{_escaped(part.value)}"' if part.value is not None else "" for part in parts]
@@ -155,7 +169,7 @@ def _parts_writer(metric: Metric, openmetrics: bool) -> Writer:
     return write
 
 
-def _histogram_writer(metric: Metric, openmetrics: bool) -> Writer:
+def _histogram_writer(metric: Metric, openmetrics: bool) -> Write:
     name, histogram, scale = metric.name, metric.histogram or "", metric.scale
     buckets = "".join(f'{name}_bucket{{%s,le="{bound}"}} %d\n' for bound in BOUNDS)
     plain = f"{buckets}{name}_count{{%s}} %d\n{name}_sum{{%s}} %r\n"

@@ -80,6 +80,17 @@ class Metric(NamedTuple):
         return SCALES.get(self.unit, 1)
 
     @property
+    def grows(self) -> bool:
+        """Can it be reset?  Gauges say how things stand, and do not begin anew."""
+        return self.kind in {"counter", "histogram"}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The sums and histograms of a row that it is made of."""
+        own = () if self.histogram is None else (self.histogram,)
+        return own + tuple(name for part in self.parts for name in (*part.plus, *part.minus))
+
+    @property
     def series_per_key(self) -> int:
         """How many series one row of the dimension has."""
         return len(DURATION_BOUNDS_US) + 3 if self.histogram is not None else len(self.parts)

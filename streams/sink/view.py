@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from streams.errors import StateRefused
+from streams.fold.baseline import merge_times, since_reset
 from streams.fold.measure import ALL, DIMENSIONS, PARTITION
 from streams.fold.rollup import LifetimeHistogram, LifetimeRow, PaneRow, decode_lifetime, decode_pane
 from streams.fold.session import OVERFLOW
@@ -57,16 +58,20 @@ _decode_meta: Final = msgspec.msgpack.Decoder(Meta).decode
 
 
 class Group:
-    """All rows behind one set of labels; `row` is their sum, and the row itself when there is only one."""
+    """All rows behind one set of labels; `row` is their sum, and the row itself when there is only one.
 
-    __slots__ = ("_summed", "dimension", "labels", "members", "row")
+    `shown` is what has been added since their resets: `row` itself for as long as there was none.
+    """
+
+    __slots__ = ("_resets", "_summed", "dimension", "labels", "members", "row", "shown")
 
     def __init__(self, dimension: str, labels: Labels) -> None:
         self.dimension = dimension
         self.labels = labels
         self.members: dict[Place, LifetimeRow] = {}
-        self.row = LifetimeRow(dimension, labels, -1, -1, -1)
+        self.row = self.shown = LifetimeRow(dimension, labels, -1, -1, -1)
         self._summed = False
+        self._resets = 0  # members that were reset
 
     def put(self, place: Place, row: LifetimeRow | None) -> None:
         """Put a row in the place of what stood there; None takes it away."""
@@ -80,6 +85,7 @@ class Group:
                 _add(self.row, row, 1)
         else:
             self._sum()
+        self._show(old, row)
 
     def _sum(self) -> None:
         self._summed = len(self.members) > 1
@@ -90,11 +96,32 @@ class Group:
         for row in self.members.values():
             _add(self.row, row, 1)
 
+    def _show(self, old: LifetimeRow | None, row: LifetimeRow | None) -> None:
+        """Follow what `put` has done; sums of sums since a reset are kept like those of lifetimes."""
+        before = self._resets
+        self._resets += _was_reset(row) - _was_reset(old)
+        if not self._resets or not self._summed:
+            self.shown = since_reset(self.row)
+        elif before and len(self.members) > 2:  # so it was summed before
+            if old is not None:
+                _add(self.shown, since_reset(old), -1)
+            if row is not None:
+                _add(self.shown, since_reset(row), 1)
+        else:
+            self.shown = LifetimeRow(self.dimension, self.labels, -1, -1, -1)
+            for member in self.members.values():
+                _add(self.shown, since_reset(member), 1)
+
+
+def _was_reset(row: LifetimeRow | None) -> bool:
+    return row is not None and row.baseline is not None
+
 
 def _add(total: LifetimeRow, row: LifetimeRow, sign: int) -> None:
     if row.created_ms >= 0:
         total.created_ms = min(row.created_ms, total.created_ms) if total.created_ms >= 0 else row.created_ms
     total.touched_ms = max(total.touched_ms, row.touched_ms)
+    merge_times(total, row)
     sums = total.sums
     for name, value in row.sums.items():
         sums[name] = sums.get(name, 0) + sign * value

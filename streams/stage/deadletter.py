@@ -53,15 +53,20 @@ def dead_letters(rejected: Sequence[Rejected], partition: int, offset: int, time
         yield dead_letter(one, partition, offset, timestamp_ms, more=more if last else 0)
 
 
-def dead_letter(rejected: Rejected, partition: int, offset: int, timestamp_ms: int, *, more: int = 0) -> Send:
-    """Describe a refusal as a record of the dead-letter topic; `more` of the same record get none."""
+def dead_letter(
+    rejected: Rejected, partition: int, offset: int, timestamp_ms: int, *, more: int = 0, topic: str = EVENTS.suffix
+) -> Send:
+    """Describe a refusal as a record of the dead-letter topic; `more` of the same record get none.
+
+    `topic` is the suffix of where it stood.
+    """
     part = rejected.part
     # More is looked at than is kept, so that a secret on the edge is seen whole.
     beginning, _ = redact(part[: EXCERPT_CHARS_MAX + EDGE_CHARS].decode("utf-8", "replace"))
     letter = DeadLetter(
         reason=rejected.reason.value,
         detail=rejected.detail,
-        topic=EVENTS.suffix,
+        topic=topic,
         partition=partition,
         offset=offset,
         position=rejected.position,
@@ -71,5 +76,5 @@ def dead_letter(rejected: Rejected, partition: int, offset: int, timestamp_ms: i
         excerpt=beginning[:EXCERPT_CHARS_MAX],
         more=more,
     )
-    key = f"{EVENTS.suffix}:{partition}:{offset}:{rejected.position}".encode()
+    key = f"{topic}:{partition}:{offset}:{rejected.position}".encode()
     return Send(DEAD_LETTER.suffix, None, key, _encode(letter))

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from streams.event.command import Reset, Scope
 from streams.fold.rollup import Delta, Histogram, RollupBatch
 from streams.fold.streamtime import LATE_PANE, PANE_MS
 from streams.rule.records import AlertRecord, BreakerRecord, Completeness
@@ -195,6 +196,14 @@ BREAKER: Final = BreakerRecord(
     window_ms=_MINUTE_MS,
     half_open_calls=10,
     transition=1,
+)
+RESET: Final = Reset(
+    id="3f0c9b1e-5d0a-4a7e-9d5b-0f4a2f6f1c55",
+    time="2025-11-21T11:20:00Z",
+    by="ops@example.com",
+    note="after the load test",
+    scope=Scope("tool", {"tool": "search"}),
+    metrics=["agent_tool_calls_total", "agent_tool_call_duration_*"],
 )
 
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from streams.errors import InvariantBroken, SequenceGap, StateRefused
+from streams.fold.baseline import concerns, reset
 from streams.fold.measure import DIMENSIONS
 from streams.fold.panes import PaneKey, Panes, due_ms, home
 from streams.fold.rollup import (
@@ -20,6 +21,7 @@ from streams.fold.rollup import (
     Delta,
     LifetimeRow,
     PaneRow,
+    ResetOrder,
     RollupBatch,
     add_delta,
     decode_lifetime,
@@ -108,6 +110,7 @@ class RollupsPartition:
         self._due: list[tuple[int, PaneKey]] = []
         self._holders: dict[PaneKey, dict[str, None]] = {}  # which keys have this pane, in order
         self._dirty_rows: dict[str, Keyed] = {}
+        self._reset_rows: dict[str, Keyed] = {}  # changed for readers only: there is nothing to judge anew
         self._dirty_panes: dict[tuple[PaneKey, str], None] = {}
         self._fed = 0
         self._passed = False  # over marks, since the last plan
@@ -202,6 +205,8 @@ class RollupsPartition:
             batch = self._decode(record)
             if self._expected(batch, record):
                 self._add(batch, record.offset)
+                for order in batch.orders:
+                    self._obey(order, record.offset)
             self._next = record.offset + 1
             self._started = True
             self._fed += 1
@@ -228,7 +233,7 @@ class RollupsPartition:
             return False
         if batch.sequence <= upstream.sequence:
             raise InvariantBroken(
-                f"rollups partition {self._partition}, offset {record.offset}: source partition {batch.source} sent "
+                f"rollups partition {self._partition}, offset {record.offset}: {_upstream(batch.source)} sent "
                 f"sequence {batch.sequence} again after {upstream.sequence}, and not as it was ({batch.events} "
                 f"events by now, {upstream.events} in the last one): one of the two should never have been seen. Has "
                 "the broker lost the end of a transaction (KAFKA-20734), or somebody else written to this topic? "
@@ -236,7 +241,7 @@ class RollupsPartition:
             )
         if batch.sequence != upstream.sequence + 1:
             raise SequenceGap(
-                f"rollups partition {self._partition}, offset {record.offset}: source partition {batch.source} sent "
+                f"rollups partition {self._partition}, offset {record.offset}: {_upstream(batch.source)} sent "
                 f"sequence {batch.sequence} after {upstream.sequence}; what lies between is lost. Was the rollups "
                 "topic truncated or its retention too short? Restore it, or start over under another topic prefix."
             )
@@ -294,6 +299,13 @@ class RollupsPartition:
         """Read on from `offset`: what lies before it and was not fed is no record."""
         if self._started and offset > self._next:
             self._next, self._passed = offset, True
+
+    def _obey(self, order: ResetOrder, offset: int) -> None:
+        """Carry out a command, at this place between the deltas; a key that has no row of its own has nothing."""
+        for key, keyed in self._keyed.items():
+            if offset > keyed.row.stamp and concerns(order, keyed.row):
+                reset(keyed.row, order)
+                self._reset_rows[key] = keyed
 
     # ---- time ---------------------------------------------------------------------------------------------------
 
@@ -366,7 +378,8 @@ class RollupsPartition:
             return None
         stamp = self._next - 1
         rows: list[Row] = []
-        for key, keyed in self._dirty_rows.items():
+        dirty = self._dirty_rows | self._reset_rows if self._reset_rows else self._dirty_rows
+        for key, keyed in dirty.items():
             keyed.row.stamp = stamp
             rows.append((lifetime_key(key), encode_row(keyed.row)))
         for at, key in self._dirty_panes:
@@ -376,13 +389,18 @@ class RollupsPartition:
         rows.extend(self._judging.rows())
         meta = Meta(self._next, self._clock, self._upstreams, self._judging.newest_incarnation)
         rows.append((META_KEY, _encode_meta(meta)))
-        self._dirty_rows, self._dirty_panes, self._fed, self._passed = {}, {}, 0, False
+        self._dirty_rows, self._reset_rows, self._dirty_panes = {}, {}, {}
+        self._fed, self._passed = 0, False
         return Plan(rows, sends, self._next)
 
 
 def _is_last(batch: RollupBatch, digest: int, upstream: Upstream) -> bool:
     """Is a batch with the last sequence the last one itself, sent twice?"""
     return batch.events == upstream.events and upstream.digest in {digest, NO_DIGEST}
+
+
+def _upstream(source: int) -> str:
+    return f"source partition {source}" if source >= 0 else f"commands partition {-1 - source}"
 
 
 def _unreadable(partition: int, key: bytes, error: Exception) -> StateRefused:

@@ -11,8 +11,9 @@ from typing import Any, Final
 import msgspec
 
 from streams.event.codec import Reason
+from streams.event.command import COMMAND_SCHEMA, COMMANDS, Command
 from streams.event.model import KINDS, SCHEMA_VERSION, Envelope
-from streams.fold.rollup import BATCH_SCHEMA, Delta, RollupBatch
+from streams.fold.rollup import BATCH_SCHEMA, Delta, ResetOrder, RollupBatch
 from streams.fold.streamtime import LATE_PANE
 from streams.rule.alert import FOR_RAISED, KEY_EXPIRED, NO_LONGER_ENOUGH, RECOVERED, RULE_REMOVED, SESSION_ENDED
 from streams.rule.breaker import Signal, State
@@ -22,6 +23,7 @@ from streams.stage import examples
 from streams.stage.deadletter import EXCERPT_CHARS_MAX, DeadLetter
 from streams.stage.deadletter import SCHEMA as LETTER_SCHEMA
 from streams.topology import ALERTS, BREAKERS, DEAD_LETTER, EVENTS, ROLLUPS
+from streams.topology import COMMANDS as COMMANDS_TOPIC
 
 Schema = dict[str, Any]
 
@@ -37,6 +39,7 @@ _RECORDS: Final[Mapping[str, tuple[type[msgspec.Struct], int, msgspec.Struct]]] 
     "dead-letter": (DeadLetter, LETTER_SCHEMA, examples.LETTER),
     "alert": (AlertRecord, RECORD_SCHEMA, examples.ALERT),
     "breaker": (BreakerRecord, RECORD_SCHEMA, examples.BREAKER),
+    "command.reset": (COMMANDS["reset"], COMMAND_SCHEMA, examples.RESET),
 }
 TOPICS: Final = {
     EVENTS.suffix: "events",
@@ -44,6 +47,7 @@ TOPICS: Final = {
     ALERTS.suffix: "alert",
     BREAKERS.suffix: "breaker",
     DEAD_LETTER.suffix: "dead-letter",
+    COMMANDS_TOPIC.suffix: "command.reset",
 }
 
 _NATURAL: Final = {"minimum": 0}
@@ -58,12 +62,13 @@ _ALERT_REASONS: Final = (RECOVERED, NO_LONGER_ENOUGH, FOR_RAISED, SESSION_ENDED,
 # alone, and checking them again would only cost time: what is always true of them is said here, and tested.
 _BOUNDS: Final[Mapping[type[msgspec.Struct], Mapping[str, Schema]]] = {
     RollupBatch: {
-        "source": _NATURAL, "sequence": _POSITIVE, "events": _NATURAL, "watermark_ms": _UNKNOWN, "late": _NATURAL,
+        "sequence": _POSITIVE, "events": _NATURAL, "watermark_ms": _UNKNOWN, "late": _NATURAL,
         "duplicate": _NATURAL, "rejected": _NATURAL, "schema": {"const": BATCH_SCHEMA},
     },
+    ResetOrder: {"command": _NAMED, "time_ms": _NATURAL},
     Delta: {"dimension": _NAMED, "pane_ms": {"minimum": LATE_PANE}},
     DeadLetter: {
-        "reason": {"enum": [reason.value for reason in Reason]}, "topic": {"const": EVENTS.suffix},
+        "reason": {"enum": [reason.value for reason in Reason]}, "topic": {"enum": [EVENTS.suffix, COMMANDS_TOPIC.suffix]},
         "partition": _NATURAL, "offset": _NATURAL, "position": _NATURAL, "timestamp_ms": _UNKNOWN,
         "value_bytes": _NATURAL, "value_sha256": {"pattern": "^[0-9a-f]{64}$"},
         "excerpt": {"maxLength": EXCERPT_CHARS_MAX}, "more": _NATURAL, "schema": {"const": LETTER_SCHEMA},
@@ -146,12 +151,14 @@ def _parts(records: tuple[type[msgspec.Struct], ...]) -> dict[str, Schema]:
 def _finished(record: type[msgspec.Struct], part: Schema) -> Schema:
     """Add what the type does not say: its kind as a constant, its bounds, and what all events have in common."""
     for field, bounds in _BOUNDS.get(record, {}).items():
-        at = record.__struct_fields__.index(field)
+        # The tag of a tagged array stands before its fields.
+        at = record.__struct_fields__.index(field) + (record.__struct_config__.tag is not None)
         where = part["properties"][field] if "properties" in part else part["prefixItems"][at]
         where.update(bounds)
-    if issubclass(record, Envelope):
+    base = next((each for each in (Envelope, Command) if issubclass(record, each)), None)
+    if base is not None:
         part["properties"]["kind"] = {"const": record.__struct_config__.tag}
-        common = cleandoc(Envelope.__doc__ or "").partition("\n\n")[2]
+        common = cleandoc(base.__doc__ or "").partition("\n\n")[2]
         part["description"] = f"{cleandoc(record.__doc__ or '')}\n\n{common}"
     return part
 

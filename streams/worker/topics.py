@@ -18,7 +18,7 @@ from streams.errors import ConfigError, EdgeError
 from streams.topology import TOPICS, Topic
 from streams.worker.connection import KafkaConnection, edge_errors
 
-DEFAULT_PARTITIONS: Final[Mapping[str, int]] = {"events": 8, "rollups": 4}
+DEFAULT_PARTITIONS: Final[Mapping[str, int]] = {"events": 8, "rollups": 4, "commands": 1}
 REPLICATION_WANTED: Final = 3  # or as many as there are brokers
 SETTLE_TIMEOUT_S: Final = 30.0
 _POLL_S: Final = 0.05
@@ -106,7 +106,7 @@ async def create(
 ) -> Created:
     """Create the declared topics that are missing and wait until they have leaders.
 
-    `partitions` is by the suffix a count comes from (`events`, `rollups`); one that is not given is the existing
+    `partitions` is by the suffix a count comes from (`events`, `rollups`, `commands`); one that is not given is the existing
     topic's, else the default. A source that exists with another count raises ConfigError before anything is created.
     Without `replication` it is 3, or the number of brokers.
     """

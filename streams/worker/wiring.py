@@ -14,9 +14,10 @@ from streams.rule.model import RuleSet
 from streams.rule.parse import parse_rules
 from streams.rule.pricefile import parse_prices
 from streams.settings import Settings, variable
+from streams.stage.commands import CommandsPartition
 from streams.stage.rollups import RollupsPartition
 from streams.stage.sessions import SessionsPartition
-from streams.topology import ROLLUPS, ROLLUPS_STAGE, SESSIONS_STAGE
+from streams.topology import COMMANDS_STAGE, ROLLUPS, ROLLUPS_STAGE, SESSIONS_STAGE
 from streams.worker.config import WorkerConfig
 from streams.worker.connection import KafkaConnection
 from streams.worker.pace import Pace
@@ -80,7 +81,7 @@ def _read_prices(path: Path) -> tuple[Override, ...]:
 
 
 def stages(rule_set: RuleSet, pricer: Pricer | None = None) -> Stages:
-    """Return both stages, each with the maker of its partitions; without a pricer only publishers name costs."""
+    """Return all stages, each with the maker of its partitions; without a pricer only publishers name costs."""
 
     def sessions(partition: int, partition_count: int, partitions: Mapping[str, int]) -> SessionsPartition:
         return SessionsPartition(partition, partition_count, partitions[ROLLUPS.suffix], rule_set, pricer)
@@ -88,4 +89,7 @@ def stages(rule_set: RuleSet, pricer: Pricer | None = None) -> Stages:
     def rollups(partition: int, partition_count: int, partitions: Mapping[str, int]) -> RollupsPartition:  # noqa: ARG001  the protocol's
         return RollupsPartition(partition, partition_count, rules=rule_set)
 
-    return ((SESSIONS_STAGE, sessions), (ROLLUPS_STAGE, rollups))
+    def commands(partition: int, partition_count: int, partitions: Mapping[str, int]) -> CommandsPartition:  # noqa: ARG001  the protocol's
+        return CommandsPartition(partition, partitions[ROLLUPS.suffix])
+
+    return ((SESSIONS_STAGE, sessions), (ROLLUPS_STAGE, rollups), (COMMANDS_STAGE, commands))

@@ -12,21 +12,28 @@ from jsonschema import Draft202012Validator
 from through_stages import Record
 
 from streams.event.codec import decode_record
+from streams.event.command import COMMANDS, Reset, decode_command
 from streams.event.model import KINDS, Envelope
 from streams.fold.rollup import RollupBatch
 from streams.rule.defaults import default_rules
 from streams.rule.records import AlertRecord, BreakerRecord
 from streams.stage import examples
+from streams.stage.commands import CommandsPartition
 from streams.stage.deadletter import DeadLetter
 from streams.stage.plan import Plan, Send
 from streams.stage.rollups import RollupsPartition
 from streams.stage.schemas import EVENT_NAMES, NAMES, RECORD_NAMES, TOPICS, files, schema
 from streams.stage.sessions import SessionsPartition
+from streams.topology import COMMANDS as COMMANDS_TOPIC
 from streams.topology import EVENTS, ROLLUPS
 
 FOLDER: Final = Path(__file__).parents[2] / "schemas"
 REGENERATE: Final = "schemas/ is not what the types say; write it anew: agent-streams schema --to schemas"
-TYPES: Final = {"rollups": RollupBatch, "dead-letter": DeadLetter, "alert": AlertRecord, "breaker": BreakerRecord}
+TYPES: Final = {
+    "rollups": RollupBatch, "dead-letter": DeadLetter, "alert": AlertRecord, "breaker": BreakerRecord,
+    "command.reset": Reset,
+}  # fmt: skip
+RESET: Final = json.dumps(examples.record(examples.RESET)).encode()
 # What every field is tried with: most are wrong for most fields, and all are right for some.
 TRIED: Final[tuple[Any, ...]] = (
     None, True, 0, 1, -1, 0.5, 2**53, 1e300, "", "success", "x" * 129, "x" * 70_000, [], {}, {"a": "b"}, {"": 1},
@@ -105,6 +112,24 @@ def test_schema_and_decoder_refuse_the_same_events(kind: str) -> None:
         assert accepted == judge.is_valid(event), f"without {field}: the decoder says {accepted}"
 
 
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_schema_and_decoder_refuse_the_same_commands(kind: str) -> None:
+    """As with events; and a field nobody knows is refused by both."""
+    judge = validator(f"command.{kind}")
+    (good,) = schema(f"command.{kind}")["examples"]
+    for field in (*COMMANDS[kind].__struct_fields__, "kind", "labels"):
+        for value in TRIED:
+            if field == "time" and isinstance(value, str) and value:
+                continue
+            command = {**good, field: value}
+            accepted = isinstance(decode_command(json.dumps(command).encode()), Reset)
+            assert accepted == judge.is_valid(command), f"{field}={str(value)[:40]!r}: the decoder says {accepted}"
+    for field in good:
+        command = {name: value for name, value in good.items() if name != field}
+        accepted = isinstance(decode_command(json.dumps(command).encode()), Reset)
+        assert accepted == judge.is_valid(command), f"without {field}: the decoder says {accepted}"
+
+
 def test_what_the_stages_send_holds() -> None:
     """Whatever a fleet with a failing tool makes the stages write, on every topic of theirs."""
     judges = {topic: validator(name) for topic, name in TOPICS.items()}
@@ -114,11 +139,11 @@ def test_what_the_stages_send_holds() -> None:
             judges[send.topic].validate(json.loads(send.value))
             seen[send.topic] = seen.get(send.topic, 0) + 1
 
-    assert seen.keys() == TOPICS.keys() - {EVENTS.suffix}, "every topic was written to"
+    assert seen.keys() == TOPICS.keys() - {EVENTS.suffix, COMMANDS_TOPIC.suffix}, "every topic was written to"
 
 
 def sent_by_a_fleet() -> Iterator[Send]:
-    """Yield what both stages send while a tool fails, some records are refused, and the tool recovers."""
+    """Yield what all stages send while a tool fails, records are refused, the tool recovers, and its row is reset."""
     first = SessionsPartition(0, 1, 1, default_rules())
     second = RollupsPartition(0, 1, default_rules())
     fleet = Fleet(7, sessions=40, tools=6, step_ms=50, failing_tool="tool-01")
@@ -139,6 +164,9 @@ def sent_by_a_fleet() -> Iterator[Send]:
                     rolled += 1
             second.tick(now_ms)
             yield from sends(second.plan())
+    third = CommandsPartition(0, 1)
+    third.feed([Record(at, START_MS, None, value) for at, value in enumerate((b"{", RESET))])
+    yield from sends(third.plan())
 
 
 def sends(plan: Plan | None) -> list[Send]:

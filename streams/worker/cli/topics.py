@@ -28,7 +28,7 @@ Partitions = Annotated[
     typer.Option(
         "--partitions",
         metavar="TOPIC=N",
-        help="Partition count of `events` or `rollups`; the other topics follow these. May be repeated.",
+        help="Partition count of `events`, `rollups` or `commands`; the other topics follow these. May be repeated.",
         show_default=", ".join(f"{name}={count}" for name, count in DEFAULT_PARTITIONS.items()),
     ),
 ]

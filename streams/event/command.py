@@ -1,0 +1,94 @@
+"""What can an operator ask of running workers, and how do bytes become that?  One command per record.
+
+Never raises on input, and never knows which dimensions, metrics or rules there are: the stage that takes it does.
+"""
+
+from typing import Annotated, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from streams.event.codec import Reason, Rejected, explain, time_ms
+from streams.event.model import NAME_CHARS_MAX, Id, Name, Time
+
+COMMAND_BYTES_MAX: Final = 64 * 1024  # the largest valid one is about 30 kB, most of it patterns
+COMMAND_SCHEMA: Final = 1
+NOTE_CHARS_MAX: Final = 1024
+LABELS_MAX: Final = 8  # no dimension has as many columns
+PATTERNS_MAX: Final = 64
+
+Note: TypeAlias = Annotated[str, Meta(max_length=NOTE_CHARS_MAX)]
+Labels: TypeAlias = Annotated[dict[Name, Annotated[str, Meta(max_length=NAME_CHARS_MAX)]], Meta(max_length=LABELS_MAX)]
+Patterns: TypeAlias = Annotated[list[Name], Meta(min_length=1, max_length=PATTERNS_MAX)]
+
+
+class Command(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="kind"):
+    """What every command carries, whatever its kind.
+
+    `id` makes it happen once: a second command with the id of an accepted one is ignored.
+    `time` is epoch milliseconds, epoch nanoseconds, or RFC 3339 text with an offset; `by` says who asks, `note` why.
+    A field that is not known is refused: a misspelt label must never widen what a command is about.
+    """
+
+    id: Id
+    time: Time
+    by: Name
+    note: Note | None = None
+    schema: Annotated[int, Meta(ge=1, le=COMMAND_SCHEMA)] = COMMAND_SCHEMA
+
+
+class Scope(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The keys of one dimension that have all of these labels; without labels, every key of the dimension."""
+
+    dimension: Name
+    labels: Labels = {}
+
+
+class Reset(Command, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag="reset"):
+    """Let counters and histograms begin anew: the exporter shows what is added from here on, created at `time`.
+
+    Nothing is forgotten: lifetime numbers, windows, alerts and gauges stay as they are.
+    `metrics` are names of exported metrics, where * stands for any text; without them all of the scope begin anew.
+    """
+
+    scope: Literal["all"] | Scope
+    metrics: Patterns | None = None
+
+
+COMMANDS: Final[dict[str, type[Command]]] = {"reset": Reset}
+
+
+
+class _Kind(Struct):
+    """A single type may lack its tag, as far as msgspec is concerned; a command may not."""
+
+    kind: Literal["reset"]
+
+
+_check_kind: Final = msgspec.json.Decoder(_Kind).decode
+_decode: Final = msgspec.json.Decoder(Reset).decode
+
+
+def decode_command(value: bytes | None) -> Reset | Rejected:
+    """Decode one record of the commands topic."""
+    if value is None or not value.strip():
+        return Rejected(Reason.EMPTY, 0, "no value" if value is None else "no text", value or b"")
+    if len(value) > COMMAND_BYTES_MAX:
+        return Rejected(Reason.TOO_LARGE, 0, f"{len(value)} bytes, at most {COMMAND_BYTES_MAX}", value)
+    try:
+        _check_kind(value)
+        command = _decode(value)
+    except Exception as error:  # noqa: BLE001  any bytes must end as a value; msgspec raises more than its own errors
+        reason, detail = explain(error)
+        return Rejected(reason, 0, detail, value)
+    if time_ms(command.time) is None:
+        return Rejected(Reason.TIME, 0, "time is neither epoch milliseconds nor RFC 3339 with an offset", value)
+    return command
+
+
+def command_ms(command: Command, recorded_ms: int, *, skew_ms: int) -> int:
+    """Return when a command holds: its time, or its record's when that is further than `skew_ms` behind."""
+    told_ms = time_ms(command.time)
+    if told_ms is None or 0 <= recorded_ms < told_ms - skew_ms:
+        return recorded_ms
+    return told_ms

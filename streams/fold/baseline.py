@@ -1,0 +1,92 @@
+"""What has been added to a row since it was reset?  A reset notes what the row holds; that is taken off what is shown.
+
+Never changes a lifetime number: a reset can be looked behind for ever, and nothing that judges or adds up notices it.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from streams.fold.rollup import Baseline, LifetimeHistogram, LifetimeRow, ResetOrder
+
+NEVER: Final = Baseline("")
+
+
+def concerns(order: ResetOrder, row: LifetimeRow) -> bool:
+    """Is this one of the rows that an order is about?"""
+    if order.names is not None and row.dimension not in order.names:
+        return False
+    if order.dimension is None:
+        return True
+    return order.dimension == row.dimension and all(
+        wanted is None or wanted == label for wanted, label in zip(order.labels, row.labels, strict=True)
+    )
+
+
+def reset(row: LifetimeRow, order: ResetOrder) -> None:
+    """Let what is shown of a row begin anew; times only move forward, so a later order never dates a row back."""
+    before = row.baseline or NEVER
+    if order.names is None:
+        since_ms = max(order.time_ms, before.since_ms, *before.since.values())
+        row.baseline = Baseline(order.command, since_ms, dict(row.sums), _copies(row, row.histograms))
+        return
+    names = order.names[row.dimension]
+    row.baseline = Baseline(
+        order.command,
+        before.since_ms,
+        before.sums | {name: row.sums[name] for name in names if name in row.sums},
+        before.histograms | _copies(row, (name for name in names if name in row.histograms)),
+        before.since | {name: max(order.time_ms, since_ms(before, name)) for name in names},
+    )
+
+
+def _copies(row: LifetimeRow, names: Iterable[str]) -> dict[str, LifetimeHistogram]:
+    found = row.histograms
+    return {name: LifetimeHistogram(found[name].sum_us, list(found[name].buckets)) for name in names}
+
+
+def since_ms(baseline: Baseline, name: str) -> int:
+    """Return when a sum or histogram was last reset; −1 for never."""
+    return max(baseline.since_ms, baseline.since.get(name, -1))
+
+
+def reset_ms(row: LifetimeRow, names: Iterable[str]) -> int:
+    """Return when any of these sums and histograms of a row was last reset; −1 for never."""
+    baseline = row.baseline
+    return -1 if baseline is None else max((since_ms(baseline, name) for name in names), default=-1)
+
+
+def created_ms(row: LifetimeRow, names: Iterable[str]) -> int:
+    """Return when what is shown of these sums and histograms began; −1 for unknown."""
+    return max(row.created_ms, reset_ms(row, names))
+
+
+def since_reset(row: LifetimeRow) -> LifetimeRow:
+    """Return what has been added since; the row itself if it never was reset, else one that keeps only its times."""
+    baseline = row.baseline
+    if baseline is None:
+        return row
+    gone = baseline.sums.get
+    sums = {name: value - gone(name, 0) for name, value in row.sums.items()}
+    histograms = {name: _less(held, baseline.histograms.get(name)) for name, held in row.histograms.items()}
+    times = Baseline(baseline.command, baseline.since_ms, since=baseline.since)
+    return LifetimeRow(
+        row.dimension, row.labels, row.ordinal, row.created_ms, row.touched_ms, row.stamp, sums, histograms, times
+    )
+
+
+def _less(held: LifetimeHistogram, gone: LifetimeHistogram | None) -> LifetimeHistogram:
+    if gone is None:
+        return held
+    buckets = [count - before for count, before in zip(held.buckets, gone.buckets, strict=True)]
+    return LifetimeHistogram(held.sum_us - gone.sum_us, buckets)
+
+
+def merge_times(into: LifetimeRow, row: LifetimeRow) -> None:
+    """Let a sum of rows begin no earlier than the newest reset of any of them: that is when it went down."""
+    if row.baseline is None:
+        return
+    known = into.baseline or NEVER
+    since = dict(known.since)
+    for name, at_ms in row.baseline.since.items():
+        since[name] = max(at_ms, since.get(name, -1))
+    into.baseline = Baseline("", max(known.since_ms, row.baseline.since_ms), since=since)

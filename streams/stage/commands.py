@@ -1,0 +1,225 @@
+"""The third source: one partition of commands into orders for the partitions that own what they are about.
+
+Decides which commands make sense and happen, each once.  Never carries one out: the owner of the rows does, at one
+place of its own log, between the deltas that come before and after.
+
+An order travels as a rollup batch of its own upstream, numbered without gaps like every other: a repeat is skipped, a
+gap ends the process.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from streams.errors import StateRefused
+from streams.event.codec import Rejected
+from streams.event.command import command_ms, decode_command
+from streams.fold.rollup import ResetOrder, RollupBatch
+from streams.fold.streamtime import SKEW_MS
+from streams.stage.batches import HEADER_EVENTS, HEADER_SEQUENCE, HEADER_SOURCE
+from streams.stage.deadletter import dead_letter
+from streams.stage.orders import Routed, order_of, route_reset
+from streams.stage.plan import Plan, Row, Send, SourceRecord
+from streams.topology import COMMANDS, ROLLUPS
+
+META_CODEC: Final = 1
+META_KEY: Final = b"m"
+ACCEPTED: Final = b"i"
+IDS_MAX: Final = 10_000  # accepted commands remembered, the oldest forgotten first: years of what people type
+OUTCOMES: Final = ("accepted", "repeated", "rejected")
+
+
+class Meta(Struct, array_like=True):
+    """What a partition remembers beside its rows."""
+
+    next_offset: int
+    sequences: dict[int, int] = {}  # last sequence sent, by rollups partition
+    counters: dict[str, int] = {}
+    codec: int = META_CODEC
+
+
+class Accepted(Struct, array_like=True):
+    """One accepted command: where it stood, and the sequence of its order by rollups partition."""
+
+    offset: int
+    sequences: dict[int, int] = {}
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode_meta: Final = msgspec.msgpack.Decoder(Meta).decode
+_decode_accepted: Final = msgspec.msgpack.Decoder(Accepted).decode
+_encode_batch: Final = msgspec.json.Encoder().encode
+
+
+def upstream_of(partition: int) -> int:
+    """Return the source number of a commands partition: below zero, where no events partition is."""
+    return -1 - partition
+
+
+def accepted_key(command_id: str) -> bytes:
+    """Write the changelog key of an accepted command."""
+    return ACCEPTED + command_id.encode()
+
+
+def decode_accepted(stored: bytes) -> Accepted:
+    """Read the row of an accepted command."""
+    return _decode_accepted(stored)
+
+
+def decode_meta(stored: bytes) -> Meta:
+    """Read a meta row."""
+    return _decode_meta(stored)
+
+
+class CommandsPartition:
+    """All state of one source partition of commands."""
+
+    def __init__(self, partition: int, rollup_partitions: int) -> None:
+        self._partition = partition
+        self._rollup_partitions = rollup_partitions
+        self._next = 0
+        self._started = False
+        self._sequences: dict[int, int] = {}
+        self._counters = dict.fromkeys(OUTCOMES, 0)
+        self._accepted: dict[str, Accepted] = {}  # by id, the oldest first
+        self._changed: dict[str, Accepted | None] = {}
+        self._sends: list[Send] = []
+        self._fed = 0
+        self._loading: dict[bytes, bytes] = {}
+
+    # ---- state --------------------------------------------------------------------------------------------------
+
+    @property
+    def next_offset(self) -> int | None:
+        """The first source offset not taken; None without state."""
+        return self._next if self._started else None
+
+    @property
+    def pending(self) -> int:
+        """Records taken since the last plan."""
+        return self._fed
+
+    def counters(self) -> dict[str, int]:
+        """Return how many commands were accepted, repeated and rejected since the beginning."""
+        return dict(self._counters)
+
+    def accepted(self) -> dict[str, Accepted]:
+        """Return the accepted commands that are remembered, by id, the oldest first."""
+        return dict(self._accepted)
+
+    def load(self, rows: Iterable[Row]) -> None:
+        """Take changelog rows in log order."""
+        loading = self._loading
+        for key, value in rows:
+            if value is None:
+                loading.pop(key, None)
+            else:
+                loading[key] = value
+
+    def loaded(self) -> None:
+        """Build the state from the rows that are left."""
+        loading, self._loading = self._loading, {}
+        found: list[tuple[str, Accepted]] = []
+        for key, value in loading.items():
+            try:
+                if key == META_KEY:
+                    self._take_meta(decode_meta(value))
+                elif key[:1] == ACCEPTED:
+                    found.append((key[1:].decode(), decode_accepted(value)))
+                else:
+                    raise ValueError("no row has such a key")
+            except (msgspec.MsgspecError, ValueError) as error:
+                raise _unreadable(self._partition, key, error) from error
+        self._accepted = dict(sorted(found, key=_offset))
+
+    def _take_meta(self, meta: Meta) -> None:
+        if meta.codec != META_CODEC:
+            raise ValueError(f"version {meta.codec}, this program reads {META_CODEC}")
+        self._next, self._started = meta.next_offset, True
+        self._sequences = meta.sequences
+        self._counters.update(meta.counters)
+
+    # ---- records ------------------------------------------------------------------------------------------------
+
+    def feed(self, records: Sequence[SourceRecord]) -> None:
+        """Take commands in offset order; those below the next offset were taken before and are skipped."""
+        for record in records:
+            if record.offset >= self._next:
+                self._counters[self._take(record)] += 1
+                self._next = record.offset + 1
+                self._started = True
+                self._fed += 1
+
+    def _take(self, record: SourceRecord) -> str:
+        """Judge one command; returns its outcome."""
+        command = decode_command(record.value)
+        if isinstance(command, Rejected):
+            return self._refuse(command, record)
+        known = self._accepted.get(command.id)
+        if known is not None and known.offset < record.offset:  # else a torn transaction has left its row alone
+            return "repeated"
+        at_ms = command_ms(command, record.timestamp, skew_ms=SKEW_MS)
+        routed = order_of(route_reset(command, at_ms, self._rollup_partitions), record.value or b"")
+        if isinstance(routed, Rejected):
+            return self._refuse(routed, record)
+        self._accept(command.id, record.offset, routed)
+        return "accepted"
+
+    def _refuse(self, rejected: Rejected, record: SourceRecord) -> str:
+        self._sends.append(
+            dead_letter(rejected, self._partition, record.offset, record.timestamp, topic=COMMANDS.suffix)
+        )
+        return "rejected"
+
+    def _accept(self, command_id: str, offset: int, routed: Routed) -> None:
+        sent = {target: self._send(target, routed.order) for target in routed.targets}
+        self._accepted.pop(command_id, None)
+        self._accepted[command_id] = self._changed[command_id] = Accepted(offset, sent)
+        while len(self._accepted) > IDS_MAX:
+            oldest = next(iter(self._accepted))
+            del self._accepted[oldest]
+            self._changed[oldest] = None
+
+    def _send(self, target: int, order: ResetOrder) -> int:
+        """Send an order to the owner of some rows; returns its sequence."""
+        sequence = self._sequences[target] = self._sequences.get(target, 0) + 1
+        source, events = upstream_of(self._partition), self._counters["accepted"] + 1
+        batch = RollupBatch(source, sequence, events, -1, [], orders=[order])
+        headers = (
+            (HEADER_SOURCE, b"%d" % source),
+            (HEADER_SEQUENCE, b"%d" % sequence),
+            (HEADER_EVENTS, b"%d" % events),
+        )
+        self._sends.append(Send(ROLLUPS.suffix, target, None, _encode_batch(batch), headers))
+        return sequence
+
+    # ---- time and flush -----------------------------------------------------------------------------------------
+
+    def tick(self, now_ms: int) -> None:
+        """Let time pass: nothing here waits for it."""
+
+    def plan(self) -> Plan | None:
+        """Encode everything that changed since the last plan."""
+        if not self._fed:
+            return None
+        rows: list[Row] = [
+            (accepted_key(command_id), None if accepted is None else _encode(accepted))
+            for command_id, accepted in self._changed.items()
+        ]
+        rows.append((META_KEY, _encode(Meta(self._next, self._sequences, self._counters))))
+        sends, self._sends = self._sends, []
+        self._changed, self._fed = {}, 0
+        return Plan(rows, sends, self._next)
+
+
+def _offset(named: tuple[str, Accepted]) -> int:
+    return named[1].offset
+
+
+def _unreadable(partition: int, key: bytes, error: Exception) -> StateRefused:
+    return StateRefused(
+        f"commands partition {partition}: the row {key!r} of its changelog cannot be read ({error}). A newer release "
+        "or somebody else wrote it: run that release, restore the topic, or start over under another topic prefix."
+    )
