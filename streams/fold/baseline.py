@@ -26,8 +26,9 @@ def reset(row: LifetimeRow, order: ResetOrder) -> None:
     """Let what is shown of a row begin anew; times only move forward, so a later order never dates a row back."""
     before = row.baseline or NEVER
     if order.names is None:
-        since_ms = max(order.time_ms, before.since_ms, *before.since.values())
-        row.baseline = Baseline(order.command, since_ms, dict(row.sums), _copies(row, row.histograms))
+        since_ms = max(order.time_ms, before.since_ms)
+        later = {name: at_ms for name, at_ms in before.since.items() if at_ms > since_ms}
+        row.baseline = Baseline(order.command, since_ms, dict(row.sums), _copies(row, row.histograms), later)
         return
     names = order.names[row.dimension]
     row.baseline = Baseline(
@@ -35,7 +36,7 @@ def reset(row: LifetimeRow, order: ResetOrder) -> None:
         before.since_ms,
         before.sums | {name: row.sums[name] for name in names if name in row.sums},
         before.histograms | _copies(row, (name for name in names if name in row.histograms)),
-        before.since | {name: max(order.time_ms, since_ms(before, name)) for name in names},
+        before.since | {name: max(order.time_ms, _since(before, name)) for name in names},
     )
 
 
@@ -44,15 +45,10 @@ def _copies(row: LifetimeRow, names: Iterable[str]) -> dict[str, LifetimeHistogr
     return {name: LifetimeHistogram(found[name].sum_us, list(found[name].buckets)) for name in names}
 
 
-def since_ms(baseline: Baseline, name: str) -> int:
-    """Return when a sum or histogram was last reset; −1 for never."""
-    return max(baseline.since_ms, baseline.since.get(name, -1))
-
-
 def reset_ms(row: LifetimeRow, names: Iterable[str]) -> int:
     """Return when any of these sums and histograms of a row was last reset; −1 for never."""
     baseline = row.baseline
-    return -1 if baseline is None else max((since_ms(baseline, name) for name in names), default=-1)
+    return -1 if baseline is None else max((_since(baseline, name) for name in names), default=-1)
 
 
 def created_ms(row: LifetimeRow, names: Iterable[str]) -> int:
@@ -72,6 +68,10 @@ def since_reset(row: LifetimeRow) -> LifetimeRow:
     return LifetimeRow(
         row.dimension, row.labels, row.ordinal, row.created_ms, row.touched_ms, row.stamp, sums, histograms, times
     )
+
+
+def _since(baseline: Baseline, name: str) -> int:
+    return max(baseline.since_ms, baseline.since.get(name, -1))
 
 
 def _less(held: LifetimeHistogram, gone: LifetimeHistogram | None) -> LifetimeHistogram:

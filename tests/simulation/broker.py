@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 Place = tuple[str, int]  # topic and partition
 EVENTS: Final = "events"
 ROLLUPS: Final = "rollups"
+COMMANDS: Final = "commands"
 DEAD_LETTER: Final = "dead-letter"
 ALERTS: Final = "alerts"
 BREAKERS: Final = "breakers"

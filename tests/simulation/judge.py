@@ -11,17 +11,22 @@ the first has sent.  Lost are then the deltas of the torn flush: its events are 
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from random import Random
 from typing import Any, Final
 
 from ledger import KeyTotals, PartitionLedger, Place, Totals, dimension_totals, grow, session_totals
-from simulation.broker import DEAD_LETTER, EVENTS, ROLLUPS, Broker, Record
+from simulation.broker import COMMANDS, DEAD_LETTER, EVENTS, ROLLUPS, Broker, Record
+from simulation.orders import Recount, accepted, follow, orders_in, page_of, shown_of
 from simulation.owner import SESSIONS
 from simulation.verdicts import follow_alerts, follow_breakers, stored_alerts, stored_breakers
 from simulation.world import World
 
 from streams.fold import session
+from streams.fold.baseline import reset_ms
 from streams.fold.rollup import LifetimeRow, PaneRow
 from streams.fold.session import OVERFLOW, SessionRow
+from streams.stage import commands
+from streams.stage.commands import CommandsPartition
 from streams.stage.deadletter import LETTERS_PER_RECORD_MAX
 from streams.stage.plan import StagePartition
 from streams.stage.rollups import RollupsPartition
@@ -46,6 +51,10 @@ class Judge:
         self.ledgers = [self._ledger(n) for n in range(world.partitions[SESSIONS])]
         self.sessions = [self._sessions(n) for n in range(world.partitions[SESSIONS])]
         self.rollups = [self._rollups(n) for n in range(world.partitions[ROLLUPS])]
+        self.commands = CommandsPartition(0, world.partitions[ROLLUPS])
+        self.commands.load(self._changelog(COMMANDS, 0))
+        self.commands.loaded()
+        self.happen, self.told = accepted(world.told)
         self.rows: dict[Place, list[LifetimeRow]] = {}
         self.panes: dict[Place, list[PaneRow]] = {}
         for part in self.rollups:
@@ -61,6 +70,9 @@ class Judge:
         self.per_session()
         self.dead_letters()
         self.rollups_add_up_what_was_sent()
+        self.commands_happen_once()
+        self.resets_are_exact()
+        self.exporters_agree()
         if self.torn:
             self.torn_counters()
             return
@@ -110,12 +122,17 @@ class Judge:
             owned = self.world.owners[ROLLUPS, n].state
             assert isinstance(owned, RollupsPartition)
             same(_rollup_rows(other), _rollup_rows(owned), f"rows of rollups {n}, loaded and live")
+        third = self.world.owners[COMMANDS, 0].state
+        assert isinstance(third, CommandsPartition)
+        same(self.commands.accepted(), third.accepted(), "accepted commands, loaded and live")
+        same(self.commands.counters(), third.counters(), "counters of commands, loaded and live")
 
     def offsets_agree(self) -> None:
         """The group's offset, the meta row and the end of what may be read tell the same."""
         states: tuple[tuple[str, str, Sequence[StagePartition]], ...] = (
             (SESSIONS, EVENTS, self.sessions),
             (ROLLUPS, ROLLUPS, self.rollups),
+            (COMMANDS, COMMANDS, [self.commands]),
         )
         for stage, topic, parts in states:
             for n, part in enumerate(parts):
@@ -204,11 +221,16 @@ class Judge:
             for number, (position, reason) in enumerate(one.refused[:LETTERS_PER_RECORD_MAX], 1)
         )
         found: Counter[tuple[int, int, int, str, int]] = Counter()
+        refused = Counter(offset for offset, one in self.world.told if one.meant is None)
         for record in self._committed(DEAD_LETTER, 0):
             letter = json.loads(record.value or b"")
+            if letter["topic"] == COMMANDS:
+                refused[letter["offset"]] -= 1
+                continue
             place = (letter["partition"], letter["offset"], letter["position"])
             found[(*place, letter["reason"], letter.get("more", 0))] += 1
         same(found, expected, "dead letters")
+        same({offset: count for offset, count in refused.items() if count}, {}, "dead letters of commands")
 
     def _committed(self, topic: str, partition: int) -> list[Record]:
         log = self.broker.log(topic, partition)
@@ -238,6 +260,51 @@ class Judge:
                 for name, histogram in keyed.row.histograms.items():
                     grow(totals, f"{name}_us", histogram.sum_us)
             same(held, sums, f"sums of rollups {n} and of the deltas sent to it")
+
+    # ---- commands ---------------------------------------------------------------------------------------------------
+
+    def commands_happen_once(self) -> None:
+        """What was accepted is in the log of every partition it is about, once and in order; nothing else is."""
+        if self.torn and commands.IDS_MAX < len(self.world.told):
+            return  # a torn flush may leave the row of a later acceptance in place of an earlier one
+        same(self.commands.counters(), {name: self.told[name] for name in commands.OUTCOMES}, "outcomes of commands")
+        sent = [list(orders_in(self._committed(ROLLUPS, n))) for n in range(len(self.rollups))]
+        order = [one.command for one in self.happen]
+        for one in self.happen:
+            copies = 1 if one.single else len(self.rollups)
+            same(sum(each.count(one.command) for each in sent), copies * order.count(one.command), f"orders of {one}")
+        for n, each in enumerate(sent):
+            same(each, [command for command in order if command in each], f"order of commands in rollups {n}")
+
+    def resets_are_exact(self) -> None:
+        """What is exported of a row is what came since its last reset, at that place of the log; so is its begin."""
+        for n, part in enumerate(self.rollups):
+            rows = {(keyed.row.dimension, keyed.row.labels): keyed.row for keyed in part.keyed()}
+            recount = Recount({place for place, row in rows.items() if row.ordinal >= 0}, self.happen)
+            recount.read(self._committed(ROLLUPS, n))
+            same(rows.keys(), recount.held.keys(), f"places of rollups {n}")
+            for place, row in rows.items():
+                same(shown_of(row), recount.shown(place), f"{place} since its reset")
+                for name in ("events", "tool_retries", "tool_duration", "heartbeats"):
+                    begun = recount.begun(place, name)
+                    same(reset_ms(row, (name,)), -1 if begun is None else begun, f"{name} of {place} begun")
+
+    def exporters_agree(self) -> None:
+        """Two exporters show the same, however they read; named + overflow is everything since the resets."""
+        early, late = follow(self.broker, len(self.rollups), Random(len(self.world.told)))
+        for dimension in {place[0] for place in self.rows}:
+            pages = [page_of(view, dimension) for view in (early, late)]
+            same(pages[0], pages[1], f"pages of {dimension}")
+            shown: Counter[str] = Counter()
+            for numbers, _ in pages[0].values():
+                shown.update(numbers)
+            expected: Counter[str] = Counter()
+            for rows in (rows for place, rows in self.rows.items() if place[0] == dimension):
+                for row in rows:
+                    expected.update(shown_of(row))
+            same(shown, expected, f"named + overflow of {dimension}")
+
+    # ---- both stages ------------------------------------------------------------------------------------------------
 
     def conservation(self) -> None:
         """In = applied + late + duplicate + rejected, lifetime = applied + late, in every partition and over all."""

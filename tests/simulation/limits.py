@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Final
 
 from streams.fold import apply, cells, dedup, live, measure
-from streams.stage import batches, rollups, sessions
+from streams.stage import batches, commands, rollups, sessions
 
 _KNOBS: Final[tuple[tuple[ModuleType, str, tuple[int, ...]], ...]] = (
     (apply, "OPEN_MAX", (3, 256)),
@@ -15,6 +15,7 @@ _KNOBS: Final[tuple[tuple[ModuleType, str, tuple[int, ...]], ...]] = (
     (batches, "ROUTES_MAX", (2, 50_000)),
     (cells, "CELLS_KEPT_MAX", (0, 5, 50_000)),
     (cells, "PANES_KEPT_MAX", (1, 4)),
+    (commands, "IDS_MAX", (2, 10_000)),
     (dedup, "IDS_PER_SEGMENT", (2, 512)),
     (rollups, "COARSEN_PER_STEP", (3, 2_000)),
     (live, "PANES_MAX", (3, 61)),

@@ -6,6 +6,7 @@ from simulation.broker import DEAD_LETTER, Log, Record
 from simulation.owner import OutcomeUnknown, Owner, Steps
 from simulation.world import Nature
 
+from streams.stage.commands import CommandsPartition
 from streams.stage.plan import Plan, Row
 from streams.stage.rollups import RollupsPartition
 from streams.stage.sessions import SessionsPartition
@@ -171,6 +172,23 @@ class ForgetsAlerts(Owner):
         return [row for row in rows if row[0][:1] not in {b"a", b"b"}], at
 
 
+class ForgetsCommands(_Forgetful):
+    """A repeated command happens again after a load."""
+
+    def forget(self) -> None:
+        if isinstance(self.state, CommandsPartition):
+            self.state._accepted = {}
+
+
+class ForgetsBaselines(_Forgetful):
+    """What was reset comes back after a load."""
+
+    def forget(self) -> None:
+        if isinstance(self.state, RollupsPartition):
+            for keyed in self.state.keyed():
+                keyed.row.baseline = None
+
+
 class IgnoresStamps(_Forgetful):
     """What a torn transaction left behind is folded once more."""
 
@@ -185,7 +203,7 @@ class IgnoresStamps(_Forgetful):
 MUTANTS: Final = (
     CommitsFirst, WritesOutsideTransactions, DoesNotFence, LoadsBeforeFencing, WritesAgain, GoesOn, ReadsAbortedRows,
     ReadsAbortedRecords, StartsAtTheEnd, SendsDeadLettersApart, WritesTombstonesLast, ForgetsTheWatermark,
-    ForgetsMarks, ForgetsIds, ForgetsAlerts, IgnoresStamps,
+    ForgetsMarks, ForgetsIds, ForgetsAlerts, ForgetsCommands, ForgetsBaselines, IgnoresStamps,
 )  # fmt: skip
 
 

@@ -7,17 +7,18 @@ from collections.abc import Generator
 from random import Random
 from typing import Final
 
-from simulation.broker import EVENTS, ROLLUPS, Broker, Log, Place, Record
+from simulation.broker import COMMANDS, EVENTS, ROLLUPS, Broker, Log, Place, Record
 from simulation.verdicts import PRICES, RULES
 
 from streams.errors import InvariantBroken
+from streams.stage.commands import CommandsPartition
 from streams.stage.plan import Plan, Row, StagePartition
 from streams.stage.rollups import RollupsPartition
 from streams.stage.sessions import SessionsPartition
 
 Steps = Generator[None]
 SESSIONS: Final = "sessions"
-SOURCES: Final = {SESSIONS: EVENTS, ROLLUPS: ROLLUPS}
+SOURCES: Final = {SESSIONS: EVENTS, ROLLUPS: ROLLUPS, COMMANDS: COMMANDS}
 LOAD_ROWS: Final = 40  # read from a changelog at once, at most
 LEAP_MS: Final = 600_000
 
@@ -74,6 +75,8 @@ class Owner:
         if self.stage == SESSIONS:
             counts = self.partitions[SESSIONS], self.partitions[ROLLUPS]
             return SessionsPartition(self.partition, *counts, RULES, PRICES)
+        if self.stage == COMMANDS:
+            return CommandsPartition(self.partition, self.partitions[ROLLUPS])
         return RollupsPartition(self.partition, self.partitions[ROLLUPS], RULES)
 
     # ---- taking over ------------------------------------------------------------------------------------------------

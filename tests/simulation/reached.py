@@ -6,6 +6,7 @@ from typing import Final
 
 from simulation.broker import EVENTS, ROLLUPS
 from simulation.judge import Judge
+from simulation.orders import shown_of
 from simulation.verdicts import STATES, WORDS, told
 from simulation.world import World
 
@@ -22,6 +23,8 @@ EXPECTED: Final = frozenset({
     "rejected_time", "session ended", "calls in flight", "abandoned", "unmatched", "relabelled",
     "overflow row", "pane of 10000", "pane of 60000", "pane of 3600000",
     *_MONEY,
+    "command accepted", "command repeated", "command rejected", "order for one", "order for all", "reset in part",
+    "row reset", "row that grew since",
     *(f"alert {word}" for word in WORDS.values()), *(f"circuit {state}" for state in STATES.values()),
 })  # fmt: skip
 
@@ -37,7 +40,13 @@ def reached(world: World) -> Counter[str]:
             found["calls in flight"] += len(row.open)
             found["abandoned"] += row.abandoned
             found["unmatched"] += row.unmatched
+    found.update({f"command {outcome}": count for outcome, count in judge.commands.counters().items()})
+    for order in judge.happen:
+        found["order for one" if order.single else "order for all"] += 1
+        found["reset in part"] += order.names is not None
     for place, rows in judge.rows.items():
+        found["row reset"] += any(row.baseline is not None for row in rows)
+        found["row that grew since"] += any(row.baseline is not None and shown_of(row) for row in rows)
         found["overflow row"] += rows[0].ordinal < 0
         for pane in judge.panes[place]:
             found[f"pane of {pane.size_ms}"] += 1

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from simulation.broker import EVENTS, ROLLUPS, Broker, Fenced, Record
+from simulation.broker import COMMANDS, EVENTS, ROLLUPS, Broker, Fenced, Record
+from simulation.orders import Orders, Told
 from simulation.owner import SESSIONS, OutcomeUnknown, Owner
 from simulation.traffic import MINUTE_MS, START_MS, Published, Traffic
 
@@ -35,9 +36,12 @@ class World:
         self.nature = nature
         self.broker = Broker()
         self.now_ms = START_MS
-        self.partitions = {SESSIONS: self.random.choice((1, 2, 2)), ROLLUPS: self.random.choice((1, 2, 3))}
+        first, second = self.random.choice((1, 2, 2)), self.random.choice((1, 2, 3))
+        self.partitions = {SESSIONS: first, COMMANDS: 1, ROLLUPS: second}
         self.traffic = Traffic(self.random, self.partitions[SESSIONS])
         self.published: dict[int, list[tuple[int, Published]]] = {}  # with their offsets, by partition
+        self.orders = Orders(self.random)
+        self.told: list[tuple[int, Told]] = []  # commands with their offsets
         self.owners: dict[Slot, Owner] = {}
         self.zombies: list[Owner] = []
         self.workers = [f"w{n}" for n in range(self.random.randint(1, 3))]
@@ -45,6 +49,8 @@ class World:
         self.works_at: dict[Slot, str] = {}
         self.happened: Counter[str] = Counter()
         self.slots = [(stage, n) for stage, count in self.partitions.items() for n in range(count)]
+        # Commands are few: a turn of theirs comes once in a while, and takes none from where events flow.
+        self.turns = [slot for slot in self.slots for _ in range(1 if slot[0] == COMMANDS else 4)]
 
     # ---- a life -----------------------------------------------------------------------------------------------------
 
@@ -64,6 +70,8 @@ class World:
         luck = random.random()
         if luck < 0.2:
             self.publish(self.traffic.records(self.now_ms))
+        elif luck < 0.22:
+            self.command()
         elif luck < 0.93:
             self.work()
         elif luck < 0.95:
@@ -112,6 +120,12 @@ class World:
             (offset,) = self.broker.publish(EVENTS, one.partition, [record])
             self.published.setdefault(one.partition, []).append((offset, one))
 
+    def command(self) -> None:
+        """An operator asks for something."""
+        one = self.orders.next(self.now_ms)
+        (offset,) = self.broker.publish(COMMANDS, 0, [Record(-1, one.timestamp, None, one.value, ())])
+        self.told.append((offset, one))
+
     def mark(self) -> None:
         """Leave holes in the source, as a transactional publisher does: an aborted record and two markers."""
         place = EVENTS, self.random.randrange(self.partitions[SESSIONS])
@@ -124,7 +138,7 @@ class World:
     def work(self) -> None:
         """Some owner, alive or not, does one thing; a partition without an owner may get one."""
         random = self.random
-        slot = random.choice(self.slots)
+        slot = random.choice(self.turns)
         owner = self.owners.get(slot)
         if self.zombies and random.random() < 0.15:
             owner = random.choice(self.zombies)
@@ -218,7 +232,7 @@ class World:
     def settle(self) -> None:
         """No more harm: everything is read, folded and written."""
         self.zombies.clear()
-        for slot in self.slots:  # the first stage's partitions come first
+        for slot in self.slots:  # those that send come before those that are sent to
             for _ in range(100):
                 if slot not in self.owners:
                     self.assign(slot)
