@@ -33,6 +33,7 @@ class World:
 
     def __init__(self, seed: int, nature: Nature) -> None:
         self.random = Random(seed)
+        self.aside = Random(f"commands {seed}")  # what operators do takes no turn from where events flow
         self.nature = nature
         self.broker = Broker()
         self.now_ms = START_MS
@@ -40,7 +41,7 @@ class World:
         self.partitions = {SESSIONS: first, COMMANDS: 1, ROLLUPS: second}
         self.traffic = Traffic(self.random, self.partitions[SESSIONS])
         self.published: dict[int, list[tuple[int, Published]]] = {}  # with their offsets, by partition
-        self.orders = Orders(self.random)
+        self.orders = Orders(self.aside)
         self.told: list[tuple[int, Told]] = []  # commands with their offsets
         self.owners: dict[Slot, Owner] = {}
         self.zombies: list[Owner] = []
@@ -49,8 +50,7 @@ class World:
         self.works_at: dict[Slot, str] = {}
         self.happened: Counter[str] = Counter()
         self.slots = [(stage, n) for stage, count in self.partitions.items() for n in range(count)]
-        # Commands are few: a turn of theirs comes once in a while, and takes none from where events flow.
-        self.turns = [slot for slot in self.slots for _ in range(1 if slot[0] == COMMANDS else 4)]
+        self.events = [slot for slot in self.slots if slot[0] != COMMANDS]
 
     # ---- a life -----------------------------------------------------------------------------------------------------
 
@@ -64,14 +64,16 @@ class World:
             self.now_ms += 1_000
 
     def step(self) -> None:
-        """One thing happens."""
+        """One thing happens, and now and then something with commands beside it."""
         random = self.random
+        if self.aside.random() < 0.03:
+            self.command()
+        if self.aside.random() < 0.25:
+            self.work((COMMANDS, 0))
         self.now_ms += random.choice((0, 0, 1, 30, 400))
         luck = random.random()
         if luck < 0.2:
             self.publish(self.traffic.records(self.now_ms))
-        elif luck < 0.22:
-            self.command()
         elif luck < 0.93:
             self.work()
         elif luck < 0.95:
@@ -135,10 +137,10 @@ class World:
 
     # ---- workers ----------------------------------------------------------------------------------------------------
 
-    def work(self) -> None:
+    def work(self, slot: Slot | None = None) -> None:
         """Some owner, alive or not, does one thing; a partition without an owner may get one."""
         random = self.random
-        slot = random.choice(self.turns)
+        slot = slot or random.choice(self.events)
         owner = self.owners.get(slot)
         if self.zombies and random.random() < 0.15:
             owner = random.choice(self.zombies)
