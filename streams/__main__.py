@@ -30,6 +30,7 @@ class _Command(NamedTuple):
 
 _RUN: Final = "Run"
 _LOOK: Final = "Look"
+_CHANGE: Final = "Change"
 _PREPARE: Final = "Prepare"
 COMMANDS: Final = {
     "demo": _Command("demo", "demo", _RUN),
@@ -39,6 +40,7 @@ COMMANDS: Final = {
     "alerts": _Command("alerts", "alerts", _LOOK),
     "board": _Command("board", "board", _LOOK),
     "doctor": _Command("doctor", "doctor", _LOOK),
+    "reset": _Command("reset", "reset", _CHANGE),
     "kafka": _Command("kafka", "app", _PREPARE),
     "topics": _Command("topics", "app", _PREPARE),
     "publish": _Command("publish", "publish", _PREPARE),

@@ -58,7 +58,6 @@ class Reset(Command, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
 COMMANDS: Final[dict[str, type[Command]]] = {"reset": Reset}
 
 
-
 class _Kind(Struct):
     """A single type may lack its tag, as far as msgspec is concerned; a command may not."""
 

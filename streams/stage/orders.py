@@ -60,7 +60,9 @@ def _fault(scope: Scope) -> str | None:
         known = ", ".join(name for name, metrics in RESETTABLE.items() if metrics)
         return f"no metric is by that dimension; expected one of {known}"
     if not scope.labels.keys() <= set(dimension.columns):
-        return f"a label that the dimension {dimension.name} does not have; its labels are {', '.join(dimension.columns)}"
+        return (
+            f"a label that the dimension {dimension.name} does not have; its labels are {', '.join(dimension.columns)}"
+        )
     return None
 
 

@@ -15,7 +15,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from streams.clock import now_ms
 from streams.errors import EdgeError
-from streams.topology import ROLLUPS_CHANGELOG, SESSIONS_CHANGELOG, SESSIONS_STAGE, STAGES, Stage
+from streams.topology import COMMANDS_STAGE, ROLLUPS_CHANGELOG, ROLLUPS_STAGE, SESSIONS_STAGE, STAGES, Stage
 from streams.worker import checkup, topics
 from streams.worker.checkup import Books, Clocks, Finding, Group, Place
 from streams.worker.connection import KafkaConnection, edge_errors
@@ -71,7 +71,7 @@ async def examine(kafka: KafkaConnection, prefix: str, group_id: str, redis_url:
 async def _look_inside(kafka: KafkaConnection, prefix: str, group_id: str, cluster: topics.Cluster) -> list[Finding]:
     rows = _Rows()
     counts = {stage.name: cluster.topics[prefix + stage.source.suffix].partitions for stage in STAGES}
-    changelogs = (SESSIONS_CHANGELOG.suffix, ROLLUPS_CHANGELOG.suffix)
+    changelogs = [stage.changelog.suffix for stage in STAGES]
     with edge_errors(kafka, "looking at the workers"):
         async with following(kafka, prefix, changelogs, rows.take) as topics_followed:
             await topics_followed.catch_up()
@@ -123,8 +123,13 @@ async def _coordinated(admin: AIOKafkaAdminClient, group_id: str) -> bool:
 
 
 def _next_offsets(rows: _Rows, stage: Stage) -> dict[int, int]:
-    meta: Mapping[int, Any] = rows.tables.sessions.meta if stage is SESSIONS_STAGE else rows.tables.rollups.meta
-    return {partition: each.next_offset for partition, each in meta.items()}
+    tables = rows.tables
+    metas: dict[str, Mapping[int, Any]] = {
+        SESSIONS_STAGE.name: tables.sessions.meta,
+        ROLLUPS_STAGE.name: tables.rollups.meta,
+        COMMANDS_STAGE.name: tables.commands,
+    }
+    return {partition: each.next_offset for partition, each in metas[stage.name].items()}
 
 
 async def _settled(

@@ -17,10 +17,10 @@ from streams.fold.rollup import LifetimeRow, PaneRow, add_counts, decode_pane
 from streams.fold.session import SessionRow, ToolTotals
 from streams.fold.sketch import quantile
 from streams.sink.view import Group, View
-from streams.stage import rollups, sessions
+from streams.stage import commands, rollups, sessions
 from streams.stage.keys import dimension_key
 from streams.stage.sessions import read_row_key
-from streams.topology import ROLLUPS_CHANGELOG, SESSIONS_CHANGELOG
+from streams.topology import COMMANDS_CHANGELOG, ROLLUPS_CHANGELOG, SESSIONS_CHANGELOG
 
 WINDOW_MS: Final = 5 * 60_000  # what "now" means in a quantile
 
@@ -182,10 +182,11 @@ class RollupTable:
 
 @dataclass(slots=True)
 class Tables:
-    """Both changelogs; `take` every row in log order, then ask."""
+    """The changelogs; `take` every row in log order, then ask."""
 
     sessions: SessionTable = field(default_factory=SessionTable)
     rollups: RollupTable = field(default_factory=RollupTable)
+    commands: dict[int, commands.Meta] = field(default_factory=dict)  # how far each partition of commands has read
 
     def take(self, suffix: str, partition: int, key: bytes, value: bytes | None) -> None:
         """Take a row of the changelog with this suffix; other topics are none of ours."""
@@ -193,6 +194,8 @@ class Tables:
             self.sessions.take(partition, key, value)
         elif suffix == ROLLUPS_CHANGELOG.suffix:
             self.rollups.take(partition, key, value)
+        elif suffix == COMMANDS_CHANGELOG.suffix and key == commands.META_KEY and value is not None:
+            self.commands[partition] = commands.decode_meta(value)
 
 
 def merge_sessions(rows: Iterable[SessionRow]) -> SessionRow:

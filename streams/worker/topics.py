@@ -106,8 +106,9 @@ async def create(
 ) -> Created:
     """Create the declared topics that are missing and wait until they have leaders.
 
-    `partitions` is by the suffix a count comes from (`events`, `rollups`, `commands`); one that is not given is the existing
-    topic's, else the default. A source that exists with another count raises ConfigError before anything is created.
+    `partitions` is by the suffix a count comes from (`events`, `rollups`, `commands`); one that is not given is the
+    existing topic's, else the default. A source that exists with another count raises ConfigError before anything is
+    created.
     Without `replication` it is 3, or the number of brokers.
     """
     async with _admin(connection, "creating the topics") as admin:

@@ -230,7 +230,7 @@ def follow(broker: Broker, partitions: int, random: Random) -> list[View]:
     for step in zip_longest(*parts):
         for number, record in random.sample(list(enumerate(step)), len(step)):
             if record is not None:
-                early.feed(number, [(record.key, record.value)])
+                early.feed(number, [(record.key or b"", record.value)])
         if random.random() < 0.1:
             _settle(early)
     for number in range(partitions):

@@ -1,0 +1,208 @@
+"""Which counters are to begin anew, and has it happened?  One command, from the question to the row.
+
+Never changes a row itself: it publishes a command, and then only reads what the workers have committed.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+
+from streams.clock import now_ms
+from streams.errors import ConfigError
+from streams.event.codec import Rejected
+from streams.event.command import Reset, Scope, decode_command
+from streams.fold.baseline import concerns
+from streams.fold.rollup import LifetimeRow, ResetOrder, decode_lifetime
+from streams.stage import commands, orders, rollups
+from streams.stage.commands import Accepted, upstream_of
+from streams.topology import COMMANDS, COMMANDS_CHANGELOG, DEAD_LETTER, ROLLUPS_CHANGELOG
+from streams.worker.connection import KafkaConnection, edge_errors
+from streams.worker.looking import Following, following, read_whole
+from streams.worker.tail import Records
+
+POLL_S: Final = 0.02
+_decode_meta: Final = msgspec.msgpack.Decoder(rollups.Meta).decode
+
+
+class Outcome(StrEnum):
+    """What became of a command."""
+
+    APPLIED = "applied"
+    NOTHING = "nothing"  # no row is meant: nothing was published
+    REFUSED = "refused"  # by the workers: the dead letter says why
+    WAITING = "waiting"  # published, but no worker was seen to carry it out in time
+
+
+@dataclass(slots=True)
+class Done:
+    """What became of a reset; `rows` are the keys that begin anew, as `dimension|label|…`."""
+
+    id: str
+    outcome: Outcome
+    rows: list[str] = field(default_factory=list)
+    partition: int | None = None
+    offset: int | None = None
+    repeated: bool = False  # it had been carried out before
+    reason: str | None = None
+    took_ms: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for programs."""
+        return msgspec.to_builtins(self)  # type: ignore[no-any-return]  # a dict, for a dataclass
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the workers have committed, as far as it concerns commands."""
+
+    rows: dict[bytes, bytes] = field(default_factory=dict)  # lifetime rows
+    upstreams: dict[int, Mapping[int, rollups.Upstream]] = field(default_factory=dict)  # by rollups partition
+    accepted: dict[bytes, bytes] = field(default_factory=dict)
+    next_offsets: dict[int, int] = field(default_factory=dict)  # by commands partition
+
+    def take(self, suffix: str, partition: int, records: Records) -> None:
+        """Take rows of one of the two changelogs."""
+        for record in records:
+            key, value = record.key, record.value
+            if suffix == COMMANDS_CHANGELOG.suffix:
+                self._take_command(partition, key, value)
+            elif key == rollups.META_KEY and value is not None:
+                self.upstreams[partition] = _decode_meta(value).upstreams
+            elif key[:1] == rollups.LIFETIME:
+                _put(self.rows, b"%d:" % partition + key, value)
+
+    def _take_command(self, partition: int, key: bytes, value: bytes | None) -> None:
+        if key == commands.META_KEY and value is not None:
+            self.next_offsets[partition] = commands.decode_meta(value).next_offset
+        else:
+            _put(self.accepted, key, value)
+
+    def meant(self, order: ResetOrder) -> list[LifetimeRow]:
+        """Return the rows that an order would reset."""
+        decoded = (decode_lifetime(value) for value in self.rows.values())
+        return [row for row in decoded if concerns(order, row)]
+
+    def begun(self, command_id: str) -> list[LifetimeRow]:
+        """Return the rows whose newest reset was this command's."""
+        decoded = (decode_lifetime(value) for value in self.rows.values())
+        return [row for row in decoded if row.baseline is not None and row.baseline.command == command_id]
+
+    def verdict(self, command_id: str, partition: int, offset: int) -> Accepted | bool:
+        """Return where an accepted command went; else whether it was judged, which then means refused."""
+        stored = self.accepted.get(commands.accepted_key(command_id))
+        if stored is not None:
+            return commands.decode_accepted(stored)
+        return self.next_offsets.get(partition, 0) > offset
+
+    def carried_out(self, partition: int, accepted: Accepted) -> bool:
+        """Has every partition that was told committed it?"""
+        source = upstream_of(partition)
+        return all(
+            source in (known := self.upstreams.get(target, {})) and known[source].sequence >= sequence
+            for target, sequence in accepted.sequences.items()
+        )
+
+
+def _put(rows: dict[bytes, bytes], key: bytes, value: bytes | None) -> None:
+    if value is None:
+        rows.pop(key, None)
+    else:
+        rows[key] = value
+
+
+def names_of(rows: list[LifetimeRow]) -> list[str]:
+    """Name rows for people and programs, in the order of their names."""
+    return sorted("|".join((row.dimension, *row.labels)) for row in rows)
+
+
+def make(command_id: str, by: str, scope: Scope | None, metrics: list[str] | None, note: str | None) -> Reset:
+    """Make a command of now; ConfigError says what no worker would accept. Without a scope it is about everything."""
+    command = Reset(
+        id=command_id, time=now_ms(), by=by, note=note, scope="all" if scope is None else scope, metrics=metrics or None
+    )
+    read = decode_command(msgspec.json.encode(command))
+    if isinstance(read, Rejected):
+        raise ConfigError(f"reset: {read.detail}")
+    routed = orders.route_reset(read, 0, 1)
+    if isinstance(routed, str):
+        raise ConfigError(f"reset: {routed}")
+    return read
+
+
+class Resetting:
+    """One command against what is known of the workers."""
+
+    def __init__(self, kafka: KafkaConnection, prefix: str, command: Reset) -> None:
+        self._kafka = kafka
+        self._prefix = prefix
+        self._command = command
+        self._seen = Seen()
+
+    async def look(self) -> list[LifetimeRow]:
+        """Return the rows that would begin anew, as they are now."""
+        await read_whole(self._kafka, self._prefix, [ROLLUPS_CHANGELOG.suffix], self._seen.take)
+        routed = orders.route_reset(self._command, 0, 1)
+        return [] if isinstance(routed, str) else self._seen.meant(routed.order)
+
+    async def act(self, timeout_s: float) -> Done:
+        """Publish the command and wait until it is seen to be carried out, or refused."""
+        self._seen = Seen()
+        suffixes = [COMMANDS_CHANGELOG.suffix, ROLLUPS_CHANGELOG.suffix]
+        async with following(self._kafka, self._prefix, suffixes, self._seen.take) as topics:
+            await topics.catch_up()
+            repeated = commands.accepted_key(self._command.id) in self._seen.accepted
+            began = time.monotonic()
+            partition, offset = await self._publish()
+            done = Done(self._command.id, Outcome.WAITING, [], partition, offset, repeated)
+            await self._wait(topics, done, began + timeout_s)
+            done.took_ms = round((time.monotonic() - began) * 1000)
+        if done.outcome is Outcome.REFUSED:
+            done.reason = await self._reason(partition, offset)
+        return done
+
+    async def _publish(self) -> tuple[int, int]:
+        value = msgspec.json.encode(self._command)
+        topic = self._prefix + COMMANDS.suffix
+        with edge_errors(self._kafka, f"publishing to {topic}"):
+            producer = AIOKafkaProducer(
+                **self._kafka.client_arguments(), client_id="agent-streams-reset", enable_idempotence=True
+            )
+            try:
+                await producer.start()
+                told = await producer.send_and_wait(topic, value, key=self._command.id.encode())
+            finally:
+                await producer.stop()
+        return told.partition, told.offset
+
+    async def _wait(self, topics: Following, done: Done, deadline: float) -> None:
+        assert done.partition is not None
+        assert done.offset is not None
+        while time.monotonic() < deadline:
+            topics.check()
+            verdict = self._seen.verdict(done.id, done.partition, done.offset)
+            if verdict is True:
+                done.outcome = Outcome.REFUSED
+                return
+            if isinstance(verdict, Accepted) and self._seen.carried_out(done.partition, verdict):
+                done.outcome = Outcome.APPLIED
+                done.rows = names_of(self._seen.begun(done.id))
+                return
+            await asyncio.sleep(POLL_S)
+
+    async def _reason(self, partition: int, offset: int) -> str:
+        key, found = f"{COMMANDS.suffix}:{partition}:{offset}:0".encode(), ["the dead letter topic does not say why"]
+
+        def take(_suffix: str, _partition: int, records: Records) -> None:
+            for record in records:
+                if record.key == key and record.value:
+                    letter = msgspec.json.decode(record.value)
+                    found[0] = f"{letter['reason']}: {letter['detail']}"
+
+        await read_whole(self._kafka, self._prefix, [DEAD_LETTER.suffix], take)
+        return found[0]
