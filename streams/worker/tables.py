@@ -17,7 +17,8 @@ from streams.fold.rollup import LifetimeRow, PaneRow, add_counts, decode_pane
 from streams.fold.session import SessionRow, ToolTotals
 from streams.fold.sketch import quantile
 from streams.sink.view import Group, View
-from streams.stage import commands, rollups, sessions
+from streams.stage import commands as commands_stage
+from streams.stage import rollups, sessions
 from streams.stage.keys import dimension_key
 from streams.stage.sessions import read_row_key
 from streams.topology import COMMANDS_CHANGELOG, ROLLUPS_CHANGELOG, SESSIONS_CHANGELOG
@@ -186,7 +187,7 @@ class Tables:
 
     sessions: SessionTable = field(default_factory=SessionTable)
     rollups: RollupTable = field(default_factory=RollupTable)
-    commands: dict[int, commands.Meta] = field(default_factory=dict)  # how far each partition of commands has read
+    commands: dict[int, commands_stage.Meta] = field(default_factory=dict)  # how far each of its partitions has read
 
     def take(self, suffix: str, partition: int, key: bytes, value: bytes | None) -> None:
         """Take a row of the changelog with this suffix; other topics are none of ours."""
@@ -194,8 +195,8 @@ class Tables:
             self.sessions.take(partition, key, value)
         elif suffix == ROLLUPS_CHANGELOG.suffix:
             self.rollups.take(partition, key, value)
-        elif suffix == COMMANDS_CHANGELOG.suffix and key == commands.META_KEY and value is not None:
-            self.commands[partition] = commands.decode_meta(value)
+        elif suffix == COMMANDS_CHANGELOG.suffix and key == commands_stage.META_KEY and value is not None:
+            self.commands[partition] = commands_stage.decode_meta(value)
 
 
 def merge_sessions(rows: Iterable[SessionRow]) -> SessionRow:
