@@ -69,9 +69,10 @@ _BOUNDS: Final[Mapping[type[msgspec.Struct], Mapping[str, Schema]]] = {
     Delta: {"dimension": _NAMED, "pane_ms": {"minimum": LATE_PANE}},
     DeadLetter: {
         "reason": {"enum": [reason.value for reason in Reason]},
-        "topic": {"enum": [EVENTS.suffix, COMMANDS_TOPIC.suffix]}, "partition": _NATURAL, "offset": _NATURAL, "position": _NATURAL, "timestamp_ms": _UNKNOWN,
-        "value_bytes": _NATURAL, "value_sha256": {"pattern": "^[0-9a-f]{64}$"},
-        "excerpt": {"maxLength": EXCERPT_CHARS_MAX}, "more": _NATURAL, "schema": {"const": LETTER_SCHEMA},
+        "topic": {"enum": [EVENTS.suffix, COMMANDS_TOPIC.suffix]}, "partition": _NATURAL, "offset": _NATURAL,
+        "position": _NATURAL, "timestamp_ms": _UNKNOWN, "value_bytes": _NATURAL,
+        "value_sha256": {"pattern": "^[0-9a-f]{64}$"}, "excerpt": {"maxLength": EXCERPT_CHARS_MAX}, "more": _NATURAL,
+        "schema": {"const": LETTER_SCHEMA},
     },
     AlertRecord: {
         "schema": {"const": RECORD_SCHEMA}, "id": _DIGEST, "fingerprint": _DIGEST, "alert": _NAMED, "count": _NATURAL,

@@ -56,7 +56,7 @@ def test_what_is_shown_is_the_sum_since_the_last_reset(story: list[Delta | tuple
                 begun[name] = max(begun[name], at_ms)
         row = decode_lifetime(encode_row(row))
 
-    expected = {}
+    expected: dict[str, int] = {}
     for name, counted in since.items():
         expected |= {key: value for key, value in numbers(counted).items() if key.startswith(name)}
     assert expected == numbers(since_reset(row))

@@ -68,7 +68,7 @@ def reset(
     """
     settings = load(bootstrap, prefix)
     scope = _scope(dimension, label or [], everything=everything)
-    command = make(command_id or str(uuid.uuid4()), by or _whoever(), scope, metric, note)
+    command = make(command_id or str(uuid.uuid4()), _whoever() if by is None else by, scope, metric, note)
     resetting = Resetting(connection(settings), settings.topic_prefix, command)
     with progress("reading the tables"):
         rows = names_of(asyncio.run(resetting.look()))
