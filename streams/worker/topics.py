@@ -272,7 +272,8 @@ def _counts(cluster: Cluster, prefix: str, partitions: Mapping[str, int]) -> dic
     """Return the count of each source; refuse names that are no source, counts below 1 and sources that differ."""
     sources = {topic.like for topic in TOPICS}
     faults = [
-        f"partitions: {name!r} given, expected {' or '.join(sorted(sources))}" for name in partitions.keys() - sources
+        f"partitions: {name!r} given, expected one of {', '.join(sorted(sources))}"
+        for name in partitions.keys() - sources
     ]
     counts = {**DEFAULT_PARTITIONS, **partitions}
     for name in sorted(sources):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 from aiokafka import TopicPartition
 
+from streams.topology import STAGES
 from streams.worker.checkup import (
     Books,
     Clocks,
@@ -83,11 +84,12 @@ def test_state_decides_where_reading_goes_on_and_must_fit_its_log(where: Place, 
 
 
 def test_lag_is_counted_per_stage_from_where_the_state_is() -> None:
-    sessions, rollups = lag_findings([place(), place(state=None, begin=40)])
-    behind, _ = lag_findings([place(end=90 + 20_000)])
+    sessions, *others = lag_findings([place(), place(state=None, begin=40)])
+    behind, *_ = lag_findings([place(end=90 + 20_000)])
 
     assert (sessions.level, sessions.value) == ("ok", "70 offsets, at most 60 in one partition")
-    assert rollups.value.startswith("0 offsets")
+    assert [stage.name for stage in STAGES[1:]] == [each.what.removeprefix("lag of ") for each in others]
+    assert all(each.value.startswith("0 offsets") for each in others)
     assert behind.level == "advice"
     assert "start another one" in behind.next_step
 

@@ -15,7 +15,7 @@ from streams.worker.embedded import EmbeddedKafka
 from streams.worker.loopback import HOST, free_ports
 from streams.worker.topics import Cluster, Finding, Seen, judge, wanted_config
 
-COUNTS = {"events": 8, "rollups": 4}
+COUNTS = {"events": 8, "rollups": 4, "commands": 1}
 
 
 def as_declared(topic: Topic, replication: int = 3) -> Seen:
@@ -168,7 +168,7 @@ async def test_source_that_exists_decides_the_count_of_what_follows_it(kafka: st
 @pytest.mark.kafka
 @pytest.mark.parametrize("counts", [{"events": 0}, {"sessions.changelog": 4}])
 async def test_impossible_counts_are_refused(kafka: str, prefix: str, counts: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match=r"expected (1 or more|events or rollups)"):
+    with pytest.raises(ConfigError, match=r"expected (1 or more|one of commands, events, rollups)"):
         await topics.create(KafkaConnection(bootstrap=kafka), prefix, counts)
 
 
