@@ -269,12 +269,12 @@ class Judge:
             return  # a torn flush may leave the row of a later acceptance in place of an earlier one
         same(self.commands.counters(), {name: self.told[name] for name in commands.OUTCOMES}, "outcomes of commands")
         sent = [list(orders_in(self._committed(ROLLUPS, n))) for n in range(len(self.rollups))]
-        order = [one.command for one in self.happen]
-        for one in self.happen:
+        order = [(one.command, one.at_ms) for one in self.happen]
+        for told, one in zip(order, self.happen, strict=True):
             copies = 1 if one.single else len(self.rollups)
-            same(sum(each.count(one.command) for each in sent), copies * order.count(one.command), f"orders of {one}")
+            same(sum(each.count(told) for each in sent), copies * order.count(told), f"orders of {one}")
         for n, each in enumerate(sent):
-            same(each, [command for command in order if command in each], f"order of commands in rollups {n}")
+            same(each, [told for told in order if told in each], f"order of commands in rollups {n}")
 
     def resets_are_exact(self) -> None:
         """What is exported of a row is what came since its last reset, at that place of the log; so is its begin."""

@@ -155,11 +155,11 @@ def _at(one: Told) -> Meant:
     return one.meant._replace(at_ms=time_ms if time_ms - one.timestamp <= _SKEW_MS else one.timestamp)
 
 
-def orders_in(records: Sequence[Record]) -> Iterator[str]:
-    """Yield the ids of the commands in a partition of the rollups topic, in order."""
+def orders_in(records: Sequence[Record]) -> Iterator[tuple[str, int]]:
+    """Yield the commands in a partition of the rollups topic, in order: their ids and times."""
     for record in records:
         for order in json.loads(record.value or b"").get("orders", ()):
-            yield order[1]
+            yield order[1], order[2]
 
 
 class Recount:
@@ -189,7 +189,7 @@ class Recount:
                 for name, by in added.items():
                     held[name] = held.get(name, 0) + by
             for order in batch.get("orders", ()):
-                self._reset(self._meant[order[1]])
+                self._reset(self._meant[order[1]]._replace(at_ms=order[2]))
 
     def _reset(self, meant: Meant) -> None:
         for place, held in self.held.items():
