@@ -87,6 +87,7 @@ class CommandsPartition:
         self._changed: dict[str, Accepted | None] = {}
         self._sends: list[Send] = []
         self._fed = 0
+        self._passed = False  # over marks, since the last plan
         self._loading: dict[bytes, bytes] = {}
 
     # ---- state --------------------------------------------------------------------------------------------------
@@ -195,6 +196,11 @@ class CommandsPartition:
         self._sends.append(Send(ROLLUPS.suffix, target, None, _encode_batch(batch), headers))
         return sequence
 
+    def pass_over(self, offset: int) -> None:
+        """Read on from `offset`: what lies before it and was not fed is no record."""
+        if self._started and offset > self._next:
+            self._next, self._passed = offset, True
+
     # ---- time and flush -----------------------------------------------------------------------------------------
 
     def tick(self, now_ms: int) -> None:
@@ -202,7 +208,7 @@ class CommandsPartition:
 
     def plan(self) -> Plan | None:
         """Encode everything that changed since the last plan."""
-        if not self._fed:
+        if not (self._fed or self._passed):
             return None
         rows: list[Row] = [
             (accepted_key(command_id), None if accepted is None else _encode(accepted))
@@ -210,7 +216,7 @@ class CommandsPartition:
         ]
         rows.append((META_KEY, _encode(Meta(self._next, self._sequences, self._counters))))
         sends, self._sends = self._sends, []
-        self._changed, self._fed = {}, 0
+        self._changed, self._fed, self._passed = {}, 0, False
         return Plan(rows, sends, self._next)
 
 
