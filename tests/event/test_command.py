@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from hostile import BAD_BYTES
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.event.codec import Reason, Rejected
@@ -66,6 +66,7 @@ def test_hostile_bytes_end_as_values(bad: Any) -> None:
     assert isinstance(decode_command(bad.value), Rejected)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=80).map(str.encode))
 def test_any_bytes_end_as_values(value: bytes) -> None:
     assert isinstance(decode_command(value), Rejected)

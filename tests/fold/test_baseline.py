@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.fold.baseline import concerns, created_ms, merge_times, reset, reset_ms, since_reset
@@ -38,6 +38,7 @@ def numbers(row: LifetimeRow) -> dict[str, int]:
     return {name: value for name, value in found.items() if value}
 
 
+@settings(deadline=None)
 @given(st.lists(deltas | resets))
 def test_what_is_shown_is_the_sum_since_the_last_reset(story: list[Delta | tuple[int, set[str] | None]]) -> None:
     """Of each number by itself; and lifetimes are as if there had been no reset. Stored and loaded after every step."""
@@ -66,6 +67,7 @@ def test_what_is_shown_is_the_sum_since_the_last_reset(story: list[Delta | tuple
         assert max(1_000, at_ms) == created_ms(row, (name,))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), deltas | resets)))
 def test_rows_since_their_resets_add_up(story: list[tuple[int, Delta | tuple[int, set[str] | None]]]) -> None:
     """Overflow: the times of a sum are the newest of its parts, because that is when it went down."""
