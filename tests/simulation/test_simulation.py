@@ -17,7 +17,7 @@ from simulation.world import Nature
 SEEDS_VARIABLE: Final = "AGENT_STREAMS_SIM_SEEDS"
 SEEDS: Final = 2_000
 PER_TEST: Final = 100
-MUTANT_SEEDS: Final = 300
+MUTANT_SEEDS: Final = 1_000  # some mistakes show in one life of a hundred
 REACHED_SEEDS: Final = 60
 
 
