@@ -12,9 +12,11 @@ from typing import Annotated, Any, Final, Literal, Self, get_args, get_origin
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from streams import variables
+from streams.output_settings import OTLP_FIELDS, OutputSettings, check_otlp
+from streams.profiles import PRODUCTION, WORKER_DEFAULTS
 from streams.rule.faults import Faults
 from streams.variables import EMITTER
 
@@ -36,7 +38,7 @@ _ADDRESSES: Final = rf"^(?:{_ADDRESS})(?:,\s*(?:{_ADDRESS}))*$"
 _TOPIC_CHARS: Final = r"^[A-Za-z0-9._-]*$"  # what Kafka takes in a topic name
 
 
-class Settings(BaseSettings):
+class Settings(OutputSettings):
     """Everything that can be set; `load` is how one is made."""
 
     model_config = SettingsConfigDict(
@@ -169,6 +171,7 @@ class Settings(BaseSettings):
         _refuse_unknown(faults, os.environ)
         given = {name: value for name, value in overrides.items() if value is not None}
         given = {**_secrets_from_files(faults, os.environ, given), **given}
+        given = {**_of_profile(given, os.environ), **given}
         wrong: set[str] = set()
         try:
             settings = cls(**given)
@@ -234,6 +237,10 @@ def _check_prices(settings: Settings, faults: Faults) -> None:
         _check_file(faults, "prices_file", path)
 
 
+def _check_redaction(settings: Settings, faults: Faults) -> None:
+    _check_file(faults, "redaction_file", settings.redaction_file)
+
+
 def _check_file(faults: Faults, name: str, path: Path | None) -> None:
     if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
         faults.note(variable(name), str(path), "a file that we may read", "correct the path, or its permissions")
@@ -285,6 +292,8 @@ _COMBINATIONS: Final[tuple[tuple[tuple[str, ...], Callable[[Settings, Faults], N
     (_TLS, _check_tls),
     (("rules_file",), _check_rules),
     (("pricing", "prices_file"), _check_prices),
+    (("redaction_file",), _check_redaction),
+    (OTLP_FIELDS, check_otlp),
     (("heartbeat_ms", "session_timeout_ms", "request_timeout_ms"), _check_session),
     (_FLUSH, _check_flush),
     (("redis_url",), _check_redis),
@@ -365,6 +374,12 @@ def _refuse_unknown(faults: Faults, environ: Mapping[str, str]) -> None:
         near = variables.meant(name, known)
         # Its value may be a secret under a wrong name.
         faults.note(name, HIDDEN, "a variable that exists", f"rename it to {near}" if near else "remove it")
+
+
+def _of_profile(given: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the defaults of the chosen profile, for what nobody has set."""
+    chosen = str(_raw("profile", given, environ) or PRODUCTION)
+    return {name: value for name, value in WORKER_DEFAULTS.get(chosen, {}).items() if not _raw(name, given, environ)}
 
 
 def _secrets_from_files(faults: Faults, environ: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, str]:

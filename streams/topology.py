@@ -77,6 +77,14 @@ DEAD_LETTER: Final = Topic(
     like="rollups",
     config={"retention.ms": str(14 * DAY_MS)},
 )
+PAYLOADS: Final = Topic(
+    suffix="payloads",
+    holds="bodies of requests and responses, redacted and cut, where payload logging is on",
+    key="session_id, else source, else agent",
+    like="events",
+    # People's words, even without their names in them: kept for as long as it takes to look into a fault.
+    config={"retention.ms": str(3 * DAY_MS)},
+)
 SESSIONS_CHANGELOG: Final = Topic(
     suffix="sessions.changelog", holds="rows of the first stage", key="row key", like="events", config=_CHANGELOG
 )
@@ -102,6 +110,7 @@ COMMANDS_CHANGELOG: Final = Topic(
 
 TOPICS: Final = (
     EVENTS, ROLLUPS, ALERTS, BREAKERS, DEAD_LETTER, SESSIONS_CHANGELOG, ROLLUPS_CHANGELOG, COMMANDS, COMMANDS_CHANGELOG,
+    PAYLOADS,
 )  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 PREFIX: Final = "AGENT_STREAMS_"
 EMITTER_PREFIX: Final = PREFIX + "EMITTER_"
 COMPRESSIONS: Final = ("auto", "none", "gzip", "lz4", "zstd", "snappy")
+SHARE: Final = "a number from 0 to 1"
+SWITCH: Final = "true or false"
 _NEAR: Final = 0.7  # of 1; a name less alike was not meant
 
 # What Kubernetes sets in every pod for a Service whose name begins with agent-streams.
@@ -25,12 +27,15 @@ class EmitterVariable(NamedTuple):
     name: str
     field: str
     default: str
-    bounds: tuple[int, int | None] | None  # None: one of COMPRESSIONS
+    bounds: tuple[int, int | None] | None  # None: one of COMPRESSIONS, or what `words` say
     meaning: str
+    words: str | None = None
 
     @property
     def takes(self) -> str:
         """Say in words what it takes."""
+        if self.words is not None:
+            return self.words
         if self.bounds is None:
             return f"one of {', '.join(COMPRESSIONS)}"
         least, most = self.bounds
@@ -69,6 +74,18 @@ EMITTER: Final = (
     EmitterVariable(
         EMITTER_PREFIX + "EXIT_FLUSH_MS", "exit_flush_ms", "3000", (0, None),
         "How long the end of a process may wait for what is queued; 0 sends nothing more.",
+    ),
+    EmitterVariable(
+        EMITTER_PREFIX + "SAMPLE", "sample", "1.0", None,
+        "Share of the sessions that are sent, each as a whole; failures always are.", SHARE,
+    ),
+    EmitterVariable(
+        EMITTER_PREFIX + "PAYLOADS", "payloads", "false", None,
+        "Send the bodies of requests and responses, redacted. On in the development profile.", SWITCH,
+    ),
+    EmitterVariable(
+        EMITTER_PREFIX + "PAYLOAD_SAMPLE", "payload_sample", "0.1", None,
+        "Share of the calls whose bodies are sent, where they are; 1 in the development profile.", SHARE,
     ),
 )  # fmt: skip
 

@@ -18,6 +18,7 @@ from streams.sink.exposition import Page
 from streams.sink.metric import Sample
 from streams.sink.processes import OF_EXPORTER
 from streams.sink.view import View
+from streams.stage.payloads import PayloadPolicy
 from streams.topology import ALERTS, BREAKERS
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]  # by sample name and labels
@@ -39,7 +40,7 @@ PRICES: Final = PriceBook(Overrides(parse_prices('prices: [{model: house-model, 
 
 def full_view() -> tuple[Stages, View]:
     """Return stages that have seen every kind of event, and the view of what they wrote."""
-    stages = Stages(RULES, PRICES)
+    stages = Stages(RULES, PRICES, payloads=PayloadPolicy(256))
     stages.publish(of_every_kind())
     of_every_mishap(stages)
     stages.publish(of_money())

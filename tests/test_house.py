@@ -19,21 +19,23 @@ PURE: Final = ("event", "fold", "rule", "sink", "stage")
 # What each folder may take from the top level; `streams` itself holds the version and nothing else.
 TOP_LEVEL: Final = {
     "event": {"errors"},
-    "feed": {"errors", "topology", "settings", "clock", "variables"},
+    "feed": {"errors", "topology", "settings", "clock", "profiles", "variables"},
     "fold": {"errors", "topology"},
     "rule": {"errors", "topology"},
     "sink": {"errors", "topology"},
     "stage": {"errors", "topology"},
-    "worker": {"", "errors", "topology", "settings", "clock"},
+    "worker": {"", "errors", "topology", "settings", "clock", "profiles"},
 }
-# What the top level may take: the first five are leaves; settings compose the policies of the rules.
+# What the top level may take: the first six are leaves; settings compose the policies of the rules.
 TOP_LEVEL_TAKES: Final = {
     "": set[str](),
     "errors": set[str](),
     "topology": set[str](),
     "clock": set[str](),
     "variables": set[str](),
-    "settings": {"rule", "errors", "topology", "variables"},
+    "profiles": set[str](),
+    "output_settings": {"rule", "profiles", "variables"},
+    "settings": {"rule", "errors", "topology", "variables", "profiles", "output_settings"},
     "__main__": {"", "errors"},  # commands are imported by name, when they are called
 }
 IMPURE: Final = {

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from streams import settings as module
 from streams.errors import ConfigError
 from streams.feed.config import EmitterConfig
+from streams.profiles import EMITTER_DEFAULTS, WORKER_DEFAULTS
 from streams.settings import HIDDEN, PREFIX, Settings, environment, known_variables, reference, secret_fields, variable
-from streams.variables import COMPRESSIONS, EMITTER, EmitterVariable
+from streams.variables import COMPRESSIONS, EMITTER, SHARE, SWITCH, EmitterVariable
 from streams.worker.cli.options import connection
 from streams.worker.exporter import PORT
-from streams.worker.wiring import price_book, rules, worker_config
+from streams.worker.wiring import payloads, price_book, redactor, rules, worker_config
 
 DOCS = Path(__file__).parent.parent / "docs" / "settings.md"
 SECRET = "hunter2-and-more"  # noqa: S105  looked for in messages
@@ -311,7 +312,7 @@ def test_documentation_says_what_the_program_reads() -> None:
     assert table == reference()
 
 
-@pytest.mark.parametrize("each", EMITTER, ids=lambda each: each.name)
+@pytest.mark.parametrize("each", [each for each in EMITTER if each.words is None], ids=lambda each: each.name)
 def test_what_is_said_of_the_emitters_variables_is_so(each: EmitterVariable) -> None:
     """Its default is the configuration's, its bounds are taken, and what is behind them is refused."""
 
@@ -325,6 +326,22 @@ def test_what_is_said_of_the_emitters_variables_is_so(each: EmitterVariable) -> 
     assert each.default == str(attrgetter(each.field)(EmitterConfig()))
     for value in taken:
         assert str(value) == read(value)
+    for value in refused:
+        with pytest.raises(ConfigError):
+            read(value)
+
+
+@pytest.mark.parametrize("each", [each for each in EMITTER if each.words is not None], ids=lambda each: each.name)
+def test_what_is_said_of_the_emitters_shares_and_switches_is_so(each: EmitterVariable) -> None:
+    def read(value: str) -> str:
+        return str(attrgetter(each.field)(EmitterConfig.from_env({each.name: value}))).lower()
+
+    taken, refused = {
+        SHARE: (("0.0", "0.5", "1.0"), ("-0.1", "1.1", "half")),
+        SWITCH: (("true", "false"), ("maybe",)),
+    }[each.words or ""]
+    assert each.default == str(attrgetter(each.field)(EmitterConfig())).lower()
+    assert list(taken) == [read(value) for value in taken]
     for value in refused:
         with pytest.raises(ConfigError):
             read(value)
@@ -349,3 +366,47 @@ def test_numbers_at_their_bounds_are_taken_and_behind_them_refused() -> None:
         assert getattr(loaded(**{name: str(most)}), field) == most
         assert faults(**{name: str(least - 1)})
         assert faults(**{name: str(most + 1)})
+
+
+# ---- profiles, bodies and OTLP -----------------------------------------------------------------------------------
+
+
+def test_a_profile_sets_defaults_and_nothing_that_is_set() -> None:
+    production, development = loaded(), loaded(PROFILE="development")
+    mixed = loaded(PROFILE="development", LOG_LEVEL="warning", PAYLOADS="false")
+
+    assert ("info", False, 50) == (production.log_level, production.payloads, production.flush_idle_ms)
+    assert ("debug", True, 10) == (development.log_level, development.payloads, development.flush_idle_ms)
+    assert ("warning", False, 10) == (mixed.log_level, mixed.payloads, mixed.flush_idle_ms)
+    assert all(
+        "PROFILE = 'staging': expected one of production, development" in line for line in faults(PROFILE="staging")
+    )
+
+
+def test_every_profile_names_settings_that_exist() -> None:
+    for defaults in WORKER_DEFAULTS.values():
+        assert defaults.keys() <= Settings.model_fields.keys()
+    for name in EMITTER_DEFAULTS:
+        EmitterConfig.from_env({PREFIX + "PROFILE": name})
+
+
+def test_bodies_are_written_only_where_it_is_set_and_with_its_patterns(tmp_path: Path) -> None:
+    file = tmp_path / "redaction.txt"
+    file.write_text("customer CUST-\\d{6}\n")
+    policy = payloads(loaded(PAYLOADS="true", PAYLOAD_CHARS="500", REDACTION_FILE=str(file)))
+
+    assert (False, True) == (payloads(loaded()).on, policy.on)
+    assert 500 == policy.chars_max
+    assert "[customer]" == policy.redactor.text("CUST-123456").text
+    file.write_text("customer (a+)+\n")
+    with pytest.raises(ConfigError, match=f"REDACTION_FILE = {file}: line 1: redaction pattern customer"):
+        redactor(loaded(REDACTION_FILE=str(file)))
+
+
+def test_faults_of_otlp_name_the_variable_and_show_no_secret() -> None:
+    lines = faults(OTLP_ENDPOINT=f"http://me:{SECRET}@collector", OTLP_HEADERS=SECRET, OTLP_TIMEOUT_MS="70000")
+
+    assert ["OTLP_ENDPOINT", "OTLP_HEADERS", "OTLP_TIMEOUT_MS"] == [
+        name for line in lines for name in ("OTLP_ENDPOINT", "OTLP_HEADERS", "OTLP_TIMEOUT_MS") if f"{name} =" in line
+    ]
+    assert not any(SECRET in line for line in lines)

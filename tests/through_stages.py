@@ -12,6 +12,7 @@ from streams.fold.ledger import CALLS_MAX
 from streams.fold.price import Pricer
 from streams.rule.model import RuleSet
 from streams.stage.keys import partition_of
+from streams.stage.payloads import OFF, PayloadPolicy
 from streams.stage.plan import Plan, Row
 from streams.stage.rollups import RollupsPartition
 from streams.stage.sessions import SessionsPartition
@@ -41,9 +42,13 @@ class Stages:
         *,
         events: int = EVENT_PARTITIONS,
         rollups: int = ROLLUP_PARTITIONS,
+        payloads: PayloadPolicy = OFF,
+        log_bins: bool = False,
     ) -> None:
-        self.sessions = [SessionsPartition(number, events, rollups, rules, pricer) for number in range(events)]
-        self.rollups = [RollupsPartition(number, rollups, rules) for number in range(rollups)]
+        self.sessions = [
+            SessionsPartition(number, events, rollups, rules, pricer, payloads) for number in range(events)
+        ]
+        self.rollups = [RollupsPartition(number, rollups, rules, log_bins=log_bins) for number in range(rollups)]
         self.plans: list[tuple[int, Plan]] = []
         self._event_ends = [0] * events
         self._rollup_ends = [0] * rollups
@@ -134,6 +139,7 @@ def of_every_kind() -> list[dict[str, Any] | bytes]:
     for kind in ("rate_limit", "timeout", "auth_failure", "network", "validation", "tool_error", "other"):
         add("error", error_type=kind)
     add("heartbeat", call_id="t-open")
+    add("payload", direction="request", body="Ask ann@example.com. " + 300 * "x")
     add("tool_start", call_id="t-open", tool="search")
     add("model_start", call_id="m-open", **model)
     add("agent_start", call_id="r-open")

@@ -15,6 +15,7 @@ from streams.errors import ConfigError
 # An expression from outside may repeat this often per match; nested repeats multiply.
 REPEAT_MAX: Final = 4096
 SOLID_CHARS: Final = 15
+OWN_MAX: Final = 64
 _KEY_CHARS_MAX: Final = 16_384  # a private key of 16,384 bits has 12,700
 _DIGIT: Final = re.compile(r"\d")
 _DONE: Final = re.compile(r"\[[a-z][a-z0-9_]{0,31}\]")
@@ -56,6 +57,28 @@ def own_pattern(name: str, expression: str, *needles: str) -> Pattern:
             "write {1,64} for + and *, and no repeat inside a repeat"
         )
     return Pattern(name, compiled, needles or ("",))
+
+
+def own_patterns(text: str) -> tuple[Pattern, ...]:
+    """Read a user's patterns, one per line: a name, white space, an expression; # begins a line that says nothing.
+
+    Raises ConfigError with every fault.
+    """
+    found: list[Pattern] = []
+    faults: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        name, _, expression = line.strip().partition(" ")
+        if not name or name.startswith("#"):
+            continue
+        try:
+            found.append(own_pattern(name, expression.strip()))
+        except ConfigError as error:
+            faults.append(f"line {number}: {error}")
+    if len(found) > OWN_MAX:
+        faults.append(f"{len(found)} redaction patterns given, expected at most {OWN_MAX}: each is tried on every text")
+    if faults:
+        raise ConfigError("; ".join(faults))
+    return tuple(found)
 
 
 def repeats_of(expression: str) -> int:

@@ -6,15 +6,17 @@ Never shows a password, and never sends one unencrypted unless told to.
 import logging
 import os
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from streams.errors import ConfigError
+from streams.event.patterns import PATTERNS, own_patterns
 from streams.event.redact import REDACTOR, Redactor
 from streams.feed.batch import BatchPolicy
+from streams.profiles import EMITTER_DEFAULTS, PRODUCTION, VARIABLE
 from streams.topology import EVENTS
 from streams.variables import COMPRESSIONS, EMITTER, EMITTER_PREFIX, PREFIX, meant, unknown
 
@@ -36,6 +38,9 @@ class EmitterConfig:
     batch: BatchPolicy = field(default_factory=BatchPolicy)
     redactor: Redactor | None = field(default=REDACTOR, repr=False)
     compression: Compression = "auto"
+    sample: float = 1.0  # share of the sessions that are sent, each as a whole; failures always are
+    payloads: bool = False  # are bodies of requests and responses sent?
+    payload_sample: float = 0.1  # share of the calls whose bodies are sent, where they are
 
     security_protocol: str = "PLAINTEXT"
     sasl_mechanism: str = "PLAIN"
@@ -110,9 +115,13 @@ class EmitterConfig:
             except OSError as error:
                 faults.append(f"{_PASSWORD_FILE}: {error}")
         for name in _NUMBERS & given.keys():
-            faults += _number(given, name)
-        if text := given.get("allow_sasl_without_tls"):
-            given["allow_sasl_without_tls"] = text.lower() in {"1", "true", "yes"}
+            faults += _number(given, name, int, "an integer")
+        for name in _SHARES & given.keys():
+            faults += _number(given, name, float, "a number from 0 to 1")
+        for name in _SWITCHES & given.keys():
+            faults += _switch(given, name)
+        faults += _profile(given, environ)
+        faults += _redaction(given, environ, overrides)
         batch = {name.removeprefix("batch."): given.pop(name) for name in [*given] if name.startswith("batch.")}
         try:
             given["batch"] = overrides.pop("batch", None) or BatchPolicy(**batch)
@@ -144,19 +153,57 @@ class EmitterConfig:
             yield "SASL_PLAINTEXT would send the password unencrypted: choose SASL_SSL, or allow it explicitly"
         if not self.sasl and (self.sasl_username or self.sasl_password):
             yield f"a login is set, but the security protocol {self.security_protocol} has none: choose SASL_SSL"
+        for name in ("sample", "payload_sample"):
+            if not 0 <= getattr(self, name) <= 1:
+                yield f"{name}: {getattr(self, name)} given, expected a share from 0 to 1"
         for name, least in (("send_timeout_ms", 1_000), ("backoff_ms", 1), ("backoff_max_ms", 1), ("exit_flush_ms", 0)):
             if getattr(self, name) < least:
                 yield f"{name}: {getattr(self, name)} given, expected {least} or more"
 
 
-def _number(given: dict[str, Any], name: str) -> list[str]:
-    """Turn one field's text into its integer; leave it out and name the variable when it is none."""
+def _number(given: dict[str, Any], name: str, kind: Callable[[str], float], expected: str) -> list[str]:
+    """Turn one field's text into its number; leave it out and name the variable when it is none."""
     text = given.pop(name)
     try:
-        given[name] = int(text)
+        given[name] = kind(text)
     except ValueError:
         variable = next(variable for variable, field_name in _FIELDS.items() if field_name == name)
-        return [f"{variable}: {text!r} given, expected an integer"]
+        return [f"{variable}: {text!r} given, expected {expected}"]
+    return []
+
+
+def _switch(given: dict[str, Any], name: str) -> list[str]:
+    """Turn one field's text into true or false; leave it out and name the variable when it is neither."""
+    text = given.pop(name)
+    if text.lower() not in _ON | _OFF:
+        variable = next(variable for variable, field_name in _FIELDS.items() if field_name == name)
+        return [f"{variable}: {text!r} given, expected true or false"]
+    given[name] = text.lower() in _ON
+    return []
+
+
+def _profile(given: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
+    """Fill in the profile's defaults for what is not given."""
+    chosen = environ.get(VARIABLE) or PRODUCTION
+    for name, value in EMITTER_DEFAULTS.get(chosen, {}).items():
+        given.setdefault(name, value)
+    return (
+        []
+        if chosen in EMITTER_DEFAULTS
+        else [f"{VARIABLE}: {chosen!r} given, expected one of {', '.join(EMITTER_DEFAULTS)}"]
+    )
+
+
+def _redaction(given: dict[str, Any], environ: Mapping[str, str], overrides: Mapping[str, Any]) -> list[str]:
+    """Put the patterns of the file that is named before the built-in ones."""
+    variable = PREFIX + "REDACTION_FILE"
+    path = environ.get(variable)
+    if not path or "redactor" in overrides:
+        return []
+    try:
+        given["redactor"] = Redactor((*own_patterns(Path(path).read_text(encoding="utf-8")), *PATTERNS))
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
+        return [f"{variable}: {error}"]
     return []
 
 
@@ -185,3 +232,7 @@ _FIELDS: Final = {
 _KNOWN: Final = (*_FIELDS, _PASSWORD_FILE)
 _OURS: Final = (EMITTER_PREFIX, PREFIX + "KAFKA_")  # the worker reads none that begins so and is not read here
 _NUMBERS: Final = frozenset(name for name in _FIELDS.values() if name.endswith(("_ms", "_events", "_bytes")))
+_ON: Final = frozenset({"1", "true", "yes", "on"})
+_OFF: Final = frozenset({"0", "false", "no", "off"})
+_SHARES: Final = frozenset({"sample", "payload_sample"})
+_SWITCHES: Final = frozenset({"allow_sasl_without_tls", "payloads"})

@@ -11,6 +11,8 @@ class Drop(StrEnum):
     TOO_LARGE = "too_large"
     INVALID = "invalid"
     CLOSED = "closed"
+    SAMPLED = "sampled"  # left out on purpose, as configured
+    PAYLOADS_OFF = "payloads_off"  # a body, and nobody has switched them on
     SEND_FAILED = "send_failed"  # still here when the emitter's time to close ran out
 
 

@@ -63,6 +63,7 @@ class Emitter:
         self, config: EmitterConfig | None = None, *, outlet: Callable[[EmitterConfig], Outlet] | None = None
     ) -> None:
         self.config = config or EmitterConfig.from_env()
+        self.payloads = self.config.payloads  # are bodies sent at all?
         self._outlet = outlet
         self._renew()
         _open.add(self)
@@ -82,6 +83,9 @@ class Emitter:
         try:
             waiting = len(sender.intake)
             if type(event) is Payload:
+                if not self.payloads:
+                    life.refuse(Drop.PAYLOADS_OFF)
+                    return
                 waiting *= _BODY_EVENTS
                 event = _shorter(event)
             if waiting >= sender.room:
@@ -153,7 +157,7 @@ class _Life:
         self.sender = Sender(config, self.source, lambda: (outlet or _kafka())(config))
         self.closed = False
         self._config = config
-        self._refused = {reason: _Tally() for reason in (Drop.QUEUE_FULL, Drop.CLOSED, Drop.INVALID)}
+        self._refused = {reason: _Tally() for reason in (Drop.QUEUE_FULL, Drop.CLOSED, Drop.INVALID, Drop.PAYLOADS_OFF)}
         self._reading = threading.Lock()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None

@@ -21,6 +21,7 @@ from streams.feed.counters import Counters, Drop
 from streams.feed.delivery import Delivery
 from streams.feed.encode import Refused, encode_event
 from streams.feed.outlet import Outlet
+from streams.feed.sample import sent
 
 SLICE_EVENTS: Final = 1_000  # encoded without a pause: about 4 ms
 # While events come, the sender looks for them by itself: waking a thread costs the agent a system call, 15 µs and more.
@@ -61,6 +62,7 @@ class Sender:
         self.held_events = 0
         self.held_bytes = 0
         self._config = config
+        self._sampling = config.sample < 1 or config.payload_sample < 1
         self._look_ms = min(LOOK_MS, max(1, config.batch.age_ms))
         self._source = source
         self._source_json = msgspec.json.encode(source)
@@ -168,6 +170,10 @@ class Sender:
     def _take(self, event: Envelope, came_ms: int) -> None:
         counters = self.counters
         counters.taken += 1
+        config = self._config
+        if self._sampling and not sent(event, sessions=config.sample, payloads=config.payload_sample):
+            counters.drop(Drop.SAMPLED)
+            return
         encoded = encode_event(event, source=self._source_json, seq=self._seq, redactor=self._config.redactor)
         if isinstance(encoded, Refused):
             counters.drop(Drop(encoded.value))

@@ -41,3 +41,12 @@ def size_bytes(result: Any) -> int:
     if isinstance(result, (bytes, bytearray, memoryview)):
         return len(result)
     return len(_json(result))
+
+
+def text_of(thing: Any) -> str:
+    """Return a body as text: text itself, bytes as UTF-8, anything else as JSON, or the name of a type without any."""
+    if isinstance(thing, str):
+        return thing
+    if isinstance(thing, (bytes, bytearray)):
+        return thing.decode("utf-8", "replace")
+    return _json(thing).decode("utf-8", "replace")

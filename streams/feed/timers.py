@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from contextvars import ContextVar, Token
 from copy import copy
 from types import TracebackType
-from typing import Any, ClassVar, Final, Protocol, Self
+from typing import Any, ClassVar, Final, Literal, Protocol, Self
 
 from streams.event.model import (
     AgentEnd,
@@ -22,6 +22,7 @@ from streams.event.model import (
     Heartbeat,
     ModelEnd,
     ModelStart,
+    Payload,
     SessionEnd,
     SessionStart,
     TokenUsage,
@@ -31,7 +32,7 @@ from streams.event.model import (
 )
 from streams.feed.failure import call_status, error_code, error_type, message_of, tool_status, type_of_end
 from streams.feed.identity import new_id
-from streams.feed.size import Digest, digest, size_bytes
+from streams.feed.size import Digest, digest, size_bytes, text_of
 from streams.feed.usage import Usage, usage_of
 
 _log: Final = logging.getLogger("streams.feed")
@@ -101,6 +102,15 @@ class Session:
             self._emitter.emit(event)
         except Exception:  # noqa: BLE001  an agent never fails because of its telemetry
             _log.debug("timers.not_emitted", exc_info=True)
+
+    def payload(self, direction: Literal["request", "response"], body: Any) -> None:
+        """Emit the body of the innermost call's request or response: text as it is, anything else as JSON.
+
+        Redacted and cut before it leaves the process; nothing is done where bodies are switched off. Never raises.
+        """
+        if not getattr(self._emitter, "payloads", True):
+            return
+        self.emit(Payload, direction=direction, body=text_of(body), call_id=_enclosing.get())
 
     def request(self, *, streaming: bool = False, endpoint: str | None = None) -> "RequestTimer":
         """Time a request to the agent."""

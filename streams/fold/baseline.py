@@ -6,7 +6,7 @@ Never changes a lifetime number: a reset can be looked behind for ever, and noth
 from collections.abc import Iterable
 from typing import Final
 
-from streams.fold.rollup import Baseline, LifetimeHistogram, LifetimeRow, ResetOrder
+from streams.fold.rollup import Baseline, LifetimeHistogram, LifetimeRow, LogBins, ResetOrder
 
 NEVER: Final = Baseline("")
 
@@ -42,7 +42,13 @@ def reset(row: LifetimeRow, order: ResetOrder) -> None:
 
 def _copies(row: LifetimeRow, names: Iterable[str]) -> dict[str, LifetimeHistogram]:
     found = row.histograms
-    return {name: LifetimeHistogram(found[name].sum_us, list(found[name].buckets)) for name in names}
+    return {name: _copy(found[name]) for name in names}
+
+
+def _copy(held: LifetimeHistogram) -> LifetimeHistogram:
+    fine = held.log_bins
+    kept = None if fine is None else LogBins(fine.since_ms, fine.sum_us, dict(fine.bins))
+    return LifetimeHistogram(held.sum_us, list(held.buckets), log_bins=kept)
 
 
 def reset_ms(row: LifetimeRow, names: Iterable[str]) -> int:
@@ -78,7 +84,17 @@ def _less(held: LifetimeHistogram, gone: LifetimeHistogram | None) -> LifetimeHi
     if gone is None:
         return held
     buckets = [count - before for count, before in zip(held.buckets, gone.buckets, strict=True)]
-    return LifetimeHistogram(held.sum_us - gone.sum_us, buckets)
+    return LifetimeHistogram(
+        held.sum_us - gone.sum_us, buckets, held.exemplars, _less_bins(held.log_bins, gone.log_bins)
+    )
+
+
+def _less_bins(held: LogBins | None, gone: LogBins | None) -> LogBins | None:
+    """Take off what was there at the reset; bins that were begun anew since hold nothing of it."""
+    if held is None or gone is None or held.since_ms != gone.since_ms:
+        return held
+    left = {index: count - gone.bins.get(index, 0) for index, count in held.bins.items()}
+    return LogBins(held.since_ms, held.sum_us - gone.sum_us, {index: count for index, count in left.items() if count})
 
 
 def merge_times(into: LifetimeRow, row: LifetimeRow) -> None:

@@ -108,7 +108,16 @@ ERROR: Final = {kind: _code("other", "events", "errors", f"errors_{kind}") for k
 
 # What a partition says of its own input; the first four add up to `received`.
 OUTCOMES: Final = ("applied", "late", "duplicate", "rejected")
-PARTITION_MEASURES: Final = ("received", *OUTCOMES, "skewed", "misrouted", "reopened", "forgotten_marks")
+PAYLOAD_MEASURES: Final = ("payloads_logged", "payloads_dropped", "payload_cut_bytes", "payload_redactions")
+PARTITION_MEASURES: Final = (
+    "received",
+    *OUTCOMES,
+    "skewed",
+    "misrouted",
+    "reopened",
+    "forgotten_marks",
+    *PAYLOAD_MEASURES,
+)
 
 MEASURES: Final = tuple(dict.fromkeys(name for meaning in MEANINGS for name in (*meaning.ones, *meaning.amounts)))
 HISTOGRAMS: Final = tuple(dict.fromkeys(m.histogram for m in MEANINGS if m.histogram is not None))

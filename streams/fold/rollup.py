@@ -3,15 +3,20 @@
 All merges are sums of integers, hence associative and commutative; nothing here drops or reorders.
 """
 
+from collections import Counter
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from streams.fold.packing import pack
-from streams.fold.sketch import DURATION_BOUNDS, DURATION_BOUNDS_US
+from streams.fold.sketch import DURATION_BOUNDS, DURATION_BOUNDS_US, SCALE, ZERO_BIN
 
 BATCH_SCHEMA: Final = 1
+# Of lifetime bins: 9 % wide, so that a row of durations from 1 µs to 30 days has at most 330 of them.  A bin of this
+# scale is eight of the panes' scale, and merging them loses nothing else.
+LIFETIME_SCALE: Final = 3
+LIFETIME_SHIFT: Final = SCALE - LIFETIME_SCALE
 
 
 class Histogram(Struct, array_like=True, gc=False):
@@ -22,10 +27,19 @@ class Histogram(Struct, array_like=True, gc=False):
     bins: dict[int, int] = {}
 
 
+class Exemplar(Struct, array_like=True, gc=False, frozen=True):
+    """One duration and the trace it belongs to."""
+
+    trace_id: str
+    value_us: int
+    event_ms: int
+
+
 class Delta(Struct, array_like=True, gc=False):
     """What one flush adds to one key of one dimension in one 10 s pane (`pane_ms` −1: to lifetime numbers only).
 
     Durations come as they are (`samples`, µs) while they are few, and counted (`histograms`) when that is shorter.
+    `exemplars` names a trace for some of them, at most one per histogram.
     """
 
     dimension: str
@@ -34,6 +48,7 @@ class Delta(Struct, array_like=True, gc=False):
     sums: dict[str, int] = {}
     samples: dict[str, list[int]] = {}
     histograms: dict[str, Histogram] = {}
+    exemplars: dict[str, Exemplar] = {}
 
 
 class ResetOrder(Struct, array_like=True, frozen=True, tag="reset"):
@@ -84,11 +99,25 @@ def add_sums(into: dict[str, int], more: dict[str, int]) -> None:
 # ---- the second stage's rows -----------------------------------------------------------------------------------
 
 
+class LogBins(Struct, array_like=True, gc=False):
+    """Durations since `since_ms` as log bins of LIFETIME_SCALE, late ones left out: they come without bins."""
+
+    since_ms: int
+    sum_us: int = 0
+    bins: dict[int, int] = {}
+
+
 class LifetimeHistogram(Struct, array_like=True, gc=False):
-    """Durations since ever: what the exporter shows; one count per explicit bucket, the last is +Inf."""
+    """Durations since ever: what the exporter shows; one count per explicit bucket, the last is +Inf.
+
+    `exemplars` are the last traces by bucket, `log_bins` the same durations more finely where that is asked for; both
+    came later than the first rows and may be missing.
+    """
 
     sum_us: int
     buckets: list[int]
+    exemplars: dict[int, Exemplar] = {}
+    log_bins: LogBins | None = None
 
 
 class Baseline(Struct, array_like=True, gc=False):
@@ -138,8 +167,8 @@ _unpack_lifetime: Final = msgspec.msgpack.Decoder(LifetimeRow).decode
 _unpack_pane: Final = msgspec.msgpack.Decoder(PaneRow).decode
 
 
-def add_delta(row: LifetimeRow, pane: PaneRow | None, delta: Delta) -> None:
-    """Add a delta to the lifetime numbers and, unless it is late, to its pane."""
+def add_delta(row: LifetimeRow, pane: PaneRow | None, delta: Delta, *, log_bins: bool = False) -> None:
+    """Add a delta to the lifetime numbers and, unless it is late, to its pane; to log bins only where they are kept."""
     add_sums(row.sums, delta.sums)
     if pane is not None:
         add_sums(pane.sums, delta.sums)
@@ -154,6 +183,10 @@ def add_delta(row: LifetimeRow, pane: PaneRow | None, delta: Delta) -> None:
             binned = _binned(pane, name)
             binned.sum_us += more.sum_us
             add_counts(binned.bins, more.bins)
+    for name in (*delta.samples, *delta.histograms):
+        _add_log_bins(row, _lifetime(row, name), delta, name, kept=log_bins)
+    for name, exemplar in delta.exemplars.items():
+        _lifetime(row, name).exemplars[DURATION_BOUNDS.place(exemplar.value_us)[0]] = exemplar
 
 
 def _add_samples(lifetime: LifetimeHistogram, binned: PaneHistogram | None, values: list[int]) -> None:
@@ -170,6 +203,29 @@ def _add_samples(lifetime: LifetimeHistogram, binned: PaneHistogram | None, valu
         bucket, index = DURATION_BOUNDS.place(value)
         buckets[bucket] += 1
         bins[index] = bins.get(index, 0) + 1
+
+
+def _add_log_bins(row: LifetimeRow, lifetime: LifetimeHistogram, delta: Delta, name: str, *, kept: bool) -> None:
+    """Add what is binned; bins that are not kept any more go, because nobody may take them for the present."""
+    if not kept:
+        lifetime.log_bins = None
+        return
+    if delta.pane_ms < 0:
+        return
+    into = lifetime.log_bins
+    if into is None:
+        into = lifetime.log_bins = LogBins(max(row.touched_ms, row.created_ms))
+    values = delta.samples.get(name, ())
+    fine = Counter(DURATION_BOUNDS.place(value)[1] for value in values)
+    into.sum_us += sum(values)
+    counted = delta.histograms.get(name)
+    if counted is not None:
+        fine.update(counted.bins)
+        into.sum_us += counted.sum_us
+    bins = into.bins
+    for index, count in fine.items():
+        coarse = index if index == ZERO_BIN else index >> LIFETIME_SHIFT
+        bins[coarse] = bins.get(coarse, 0) + count
 
 
 def _lifetime(row: LifetimeRow, name: str) -> LifetimeHistogram:

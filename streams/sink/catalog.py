@@ -354,6 +354,26 @@ _BY_PARTITION: Final = (
         "Sources whose duplicate marks a session gave up because it had too many sources.",
         ("forgotten_marks",),
     ),
+    by(
+        "agent_stream_payloads_total",
+        PARTITION,
+        "Bodies of requests and responses: written to their topic, or dropped because payload logging is off.",
+        "outcome",
+        {"logged": "payloads_logged", "dropped": "payloads_dropped"},
+    ),
+    plain(
+        "agent_stream_payload_cut_bytes_total",
+        PARTITION,
+        "Bytes cut off the bodies that were logged, by their publishers or by us.",
+        ("payload_cut_bytes",),
+        unit="bytes",
+    ),
+    plain(
+        "agent_stream_payload_redactions_total",
+        PARTITION,
+        "Personal and secret parts replaced in the bodies that were logged.",
+        ("payload_redactions",),
+    ),
     plain(
         "agent_stream_events_unaccounted",
         PARTITION,

@@ -1,73 +1,120 @@
-"""How do the same numbers read as JSON?  One object per metric of the catalogue, with its series.
+"""How do the same numbers read as JSON?  One object per metric of the catalogue, with its series, and the rankings.
 
-Never a number that the other pages do not have, and the same units; but a series that was reset by command also has its
-`lifetime`, which they hide, and since when it counts (`reset`, Unix time).
+Never a number that the other pages do not have, and the same units; but for the rankings, and for the `lifetime` of a
+series that was reset by command, which they hide.
 """
 
-from collections.abc import Iterator, Mapping
-from itertools import accumulate
-from typing import Any
+from collections.abc import Iterator
+from typing import Final, Literal
 
 import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
-from streams.fold.baseline import reset_ms
-from streams.fold.rollup import LifetimeRow
-from streams.sink.catalog import METRICS
-from streams.sink.exposition import BOUNDS, Samples
-from streams.sink.metric import Metric
+from streams.sink.exposition import Samples
+from streams.sink.metric import Kind
+from streams.sink.series import Distribution, Series, pieces
+from streams.sink.top import rankings
 from streams.sink.view import View
 
-_encode = msgspec.json.Encoder().encode
+SCHEMA: Final = 1
+
+_encode: Final = msgspec.json.Encoder().encode
 
 
-def as_json(view: View, samples: Samples) -> Iterator[bytes]:
-    """Yield a JSON object, metric by metric; `samples` are the metrics that are no rows, by name."""
-    separator = b'{"metrics":['
-    for metric in METRICS:
-        series = list(_series(metric, view, samples))
-        if series:
+class DocumentLifetime(Struct, omit_defaults=True):
+    """What a series would show if it had never been reset."""
+
+    value: int | float | UnsetType = UNSET
+    count: int | UnsetType = UNSET
+    sum: int | float | UnsetType = UNSET
+    buckets: dict[str, int] | UnsetType = UNSET
+
+
+class DocumentSeries(Struct, omit_defaults=True):
+    """One series: a `value`; of a histogram `count`, `sum` and the cumulative `buckets` by upper bound instead."""
+
+    labels: dict[str, str]
+    value: int | float | UnsetType = UNSET
+    count: int | UnsetType = UNSET
+    sum: int | float | UnsetType = UNSET
+    buckets: dict[str, int] | UnsetType = UNSET
+    created_ms: int | UnsetType = UNSET  # since when a counter counts, where that is known
+    lifetime: DocumentLifetime | UnsetType = UNSET  # only of what was reset, at `reset_ms`
+    reset_ms: int | UnsetType = UNSET
+
+
+class DocumentMetric(Struct):
+    """One metric of the catalogue; it is there also while it has no series."""
+
+    name: str
+    kind: Kind
+    unit: str
+    help: str
+    series: list[DocumentSeries]
+
+
+class DocumentPlace(Struct):
+    """One key of a ranking."""
+
+    labels: dict[str, str]
+    value: int | float
+
+
+class DocumentRanking(Struct):
+    """The largest keys of a dimension, largest first; keys without a series of their own are among them."""
+
+    dimension: str
+    by: str
+    unit: str
+    places: list[DocumentPlace]
+
+
+class Document(Struct):
+    """Everything an exporter shows, as of one moment."""
+
+    schema: Literal[1]
+    time_ms: int
+    metrics: list[DocumentMetric]
+    top: list[DocumentRanking]
+
+
+def as_json(view: View, samples: Samples, *, now_ms: int) -> Iterator[bytes]:
+    """Yield a Document piece by piece; `samples` are the metrics that are no rows, by name."""
+    yield b'{"schema":%d,"time_ms":%d,"metrics":[' % (SCHEMA, now_ms)
+    last, opened = "", False
+    for metric, some in pieces(view, samples):
+        head = b""
+        if metric.name != last:
             named = {"name": metric.name, "kind": metric.kind, "unit": metric.unit, "help": metric.help}
-            yield separator + _encode({**named, "series": series})
-            separator = b",\n"
-    yield b"]}\n" if separator == b",\n" else separator + b"]}\n"
+            head = (b"]},\n" if last else b"") + _encode(named)[:-1] + b',"series":['
+            last, opened = metric.name, False
+        series = b",".join([_encode(_series(each, cumulative=metric.kind != "gauge")) for each in some])
+        if series and opened:
+            series = b"," + series
+        opened = opened or bool(series)
+        yield head + series
+    yield b'%b],"top":[' % (b"]}" if last else b"")
+    separator = b"\n"
+    for ranking, places in rankings(view):
+        shown = [DocumentPlace(dict(place.labels), place.value) for place in places]
+        yield separator + _encode(DocumentRanking(ranking.dimension.name, ranking.by, ranking.unit, shown))
+        separator = b",\n"
+    yield b"]}\n"
 
 
-def _series(metric: Metric, view: View, samples: Samples) -> Iterator[Mapping[str, Any]]:
-    if metric.dimension is None:
-        for sample in samples.get(metric.name, ()):
-            yield {"labels": dict(zip(metric.columns, sample.labels, strict=True)), "value": sample.value}
-        return
-    for group in view.groups(metric.dimension.name):
-        labels = dict(zip(metric.dimension.columns, group.labels, strict=True))
-        lifetimes = _of_row(metric, group.row)
-        begun_ms = reset_ms(group.shown, metric.names) if metric.grows else -1
-        if begun_ms < 0:
-            yield from ({"labels": {**labels, **own}, **numbers} for own, numbers in lifetimes)
-            continue
-        for (own, shown), (_, lifetime) in zip(_of_row(metric, group.shown), lifetimes, strict=True):
-            yield {"labels": {**labels, **own}, **shown, "lifetime": lifetime, "reset": begun_ms / 1000}
+def _series(series: Series, *, cumulative: bool) -> DocumentSeries:
+    made = DocumentSeries(dict(series.labels))
+    _tell(made, series.value)
+    if cumulative and series.created_ms >= 0:
+        made.created_ms = series.created_ms
+    if series.lifetime is not None:
+        made.lifetime, made.reset_ms = DocumentLifetime(), series.reset_ms
+        _tell(made.lifetime, series.lifetime)
+    return made
 
 
-def _of_row(metric: Metric, row: LifetimeRow) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """Return the metric's own labels and its numbers, a series each."""
-    if metric.histogram is not None:
-        return _histogram(metric, row)
-    found: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
-    for part in metric.parts:
-        own = {metric.own_label: part.value} if metric.own_label is not None else {}
-        value = sum(row.sums.get(name, 0) for name in part.plus) - sum(row.sums.get(name, 0) for name in part.minus)
-        found.append((own, {"value": value if metric.scale == 1 else value / metric.scale}))
-    return found
-
-
-def _histogram(metric: Metric, row: LifetimeRow) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    seen = row.histograms.get(metric.histogram or "")
-    if seen is None:
-        return []
-    cumulative = list(accumulate(seen.buckets))
-    numbers = {
-        "count": cumulative[-1],
-        "sum": seen.sum_us / metric.scale,
-        "buckets": dict(zip(BOUNDS, cumulative, strict=True)),
-    }
-    return [({}, numbers)]
+def _tell(made: DocumentSeries | DocumentLifetime, value: float | Distribution) -> None:
+    if isinstance(value, Distribution):
+        made.count, made.sum, made.buckets = value.observed, value.sum, dict(value.buckets)
+    else:
+        made.value = value

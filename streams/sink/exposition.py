@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from streams.fold.baseline import created_ms
 from streams.fold.measure import DIMENSIONS
-from streams.fold.rollup import LifetimeRow
+from streams.fold.rollup import Exemplar, LifetimeRow
 from streams.fold.sketch import DURATION_BOUNDS_US
 from streams.sink.catalog import METRICS, OF_DIMENSION
 from streams.sink.metric import US_PER_SECOND, Metric, Sample
@@ -171,9 +171,11 @@ def _parts_writer(metric: Metric, openmetrics: bool) -> Write:
 
 def _histogram_writer(metric: Metric, openmetrics: bool) -> Write:
     name, histogram, scale = metric.name, metric.histogram or "", metric.scale
-    buckets = "".join(f'{name}_bucket{{%s,le="{bound}"}} %d\n' for bound in BOUNDS)
-    plain = f"{buckets}{name}_count{{%s}} %d\n{name}_sum{{%s}} %r\n"
-    dated = f"{plain}{name}_created{{%s}} %s\n"
+    totals = f"{name}_count{{%s}} %d\n{name}_sum{{%s}} %r\n"
+    began = f"{name}_created{{%s}} %s\n"
+    plain = "".join(f'{name}_bucket{{%s,le="{bound}"}} %d\n' for bound in BOUNDS) + totals
+    traced = "".join(f'{name}_bucket{{%s,le="{bound}"}} %d%s\n' for bound in BOUNDS) + totals
+    dated, traced_dated = plain + began, traced + began
 
     def write(labels: str, created: str, row: LifetimeRow) -> str:
         seen = row.histograms.get(histogram)
@@ -181,11 +183,24 @@ def _histogram_writer(metric: Metric, openmetrics: bool) -> Write:
             return ""
         filled: list[object] = []
         count = 0
-        for count in accumulate(seen.buckets):
-            filled += (labels, count)
+        exemplars = seen.exemplars if openmetrics else None
+        if exemplars:
+            for at, count in enumerate(accumulate(seen.buckets)):
+                filled += (labels, count, _exemplar(exemplars.get(at), scale))
+        else:
+            for count in accumulate(seen.buckets):
+                filled += (labels, count)
         filled += (labels, count, labels, seen.sum_us / scale)
         if openmetrics and created:
-            return dated % (*filled, labels, created)
-        return plain % tuple(filled)
+            filled += (labels, created)
+            return (traced_dated if exemplars else dated) % tuple(filled)
+        return (traced if exemplars else plain) % tuple(filled)
 
     return write
+
+
+def _exemplar(exemplar: Exemplar | None, scale: int) -> str:
+    """Write what follows the value of a bucket: the trace, the duration and when it was."""
+    if exemplar is None:
+        return ""
+    return f' # {{trace_id="{exemplar.trace_id}"}} {exemplar.value_us / scale!r} {_seconds(exemplar.event_ms)}'

@@ -41,6 +41,21 @@ OF_EXPORTER: Final = (
         "exporter",
         unit="seconds",
     ),
+    own(
+        "agent_exporter_otlp_points_total",
+        "counter",
+        "Points pushed by OTLP: taken, refused by the receiver, or given up because nobody took them in time.",
+        "exporter",
+        ("outcome",),
+    ),
+    own("agent_exporter_otlp_failures_total", "counter", "Attempts to push by OTLP that failed.", "exporter"),
+    own(
+        "agent_exporter_otlp_push_timestamp_seconds",
+        "gauge",
+        "When metrics were last pushed whole by OTLP.",
+        "exporter",
+        unit="seconds",
+    ),
     _BUILD_INFO,
 )
 

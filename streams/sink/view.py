@@ -16,7 +16,7 @@ from msgspec import Struct
 from streams.errors import StateRefused
 from streams.fold.baseline import merge_times, since_reset
 from streams.fold.measure import ALL, DIMENSIONS, PARTITION
-from streams.fold.rollup import LifetimeHistogram, LifetimeRow, PaneRow, decode_lifetime, decode_pane
+from streams.fold.rollup import LifetimeHistogram, LifetimeRow, LogBins, PaneRow, decode_lifetime, decode_pane
 from streams.fold.session import OVERFLOW
 from streams.fold.sketch import DURATION_BOUNDS_US
 from streams.sink.metric import KEYS_MAX, Sample
@@ -133,6 +133,28 @@ def _add(total: LifetimeRow, row: LifetimeRow, sign: int) -> None:
         buckets = known.buckets
         for at, count in enumerate(histogram.buckets):
             buckets[at] += sign * count
+        if histogram.log_bins is not None:
+            _add_log_bins(known, histogram.log_bins, sign)
+        if sign > 0 and histogram.exemplars:
+            _newer_exemplars(known, histogram)
+
+
+def _add_log_bins(known: LifetimeHistogram, more: LogBins, sign: int) -> None:
+    into = known.log_bins
+    if into is None:
+        into = known.log_bins = LogBins(more.since_ms)
+    into.since_ms = min(into.since_ms, more.since_ms)
+    into.sum_us += sign * more.sum_us
+    for index, count in more.bins.items():
+        into.bins[index] = into.bins.get(index, 0) + sign * count
+
+
+def _newer_exemplars(known: LifetimeHistogram, more: LifetimeHistogram) -> None:
+    """Keep the newer of two traces per bucket; which of the rows it came from does not matter."""
+    for bucket, exemplar in more.exemplars.items():
+        old = known.exemplars.get(bucket)
+        if old is None or old.event_ms <= exemplar.event_ms:
+            known.exemplars[bucket] = exemplar
 
 
 class View:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from streams.event.codec import Rejected
-from streams.event.redact import EDGE_CHARS, redact
+from streams.event.redact import EDGE_CHARS, REDACTOR, Redactor
 from streams.stage.plan import Send
 from streams.topology import DEAD_LETTER, EVENTS
 
@@ -45,16 +45,25 @@ class DeadLetter(Struct, omit_defaults=True):
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def dead_letters(rejected: Sequence[Rejected], partition: int, offset: int, timestamp_ms: int) -> Iterator[Send]:
+def dead_letters(
+    rejected: Sequence[Rejected], partition: int, offset: int, timestamp_ms: int, redactor: Redactor = REDACTOR
+) -> Iterator[Send]:
     """Describe the refusals of one record, the first ones each; the last letter says how many more there were."""
     more = max(0, len(rejected) - LETTERS_PER_RECORD_MAX)
     for number, one in enumerate(rejected[:LETTERS_PER_RECORD_MAX], 1):
         last = number == LETTERS_PER_RECORD_MAX
-        yield dead_letter(one, partition, offset, timestamp_ms, more=more if last else 0)
+        yield dead_letter(one, partition, offset, timestamp_ms, redactor, more=more if last else 0)
 
 
 def dead_letter(
-    rejected: Rejected, partition: int, offset: int, timestamp_ms: int, *, more: int = 0, topic: str = EVENTS.suffix
+    rejected: Rejected,
+    partition: int,
+    offset: int,
+    timestamp_ms: int,
+    redactor: Redactor = REDACTOR,
+    *,
+    more: int = 0,
+    topic: str = EVENTS.suffix,
 ) -> Send:
     """Describe a refusal as a record of the dead-letter topic; `more` of the same record get none.
 
@@ -62,7 +71,7 @@ def dead_letter(
     """
     part = rejected.part
     # More is looked at than is kept, so that a secret on the edge is seen whole.
-    beginning, _ = redact(part[: EXCERPT_CHARS_MAX + EDGE_CHARS].decode("utf-8", "replace"))
+    beginning, _ = redactor.text(part[: EXCERPT_CHARS_MAX + EDGE_CHARS].decode("utf-8", "replace"))
     letter = DeadLetter(
         reason=rejected.reason.value,
         detail=rejected.detail,

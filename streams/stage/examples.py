@@ -12,7 +12,9 @@ from streams.event.command import Reset, Scope
 from streams.fold.rollup import Delta, Histogram, RollupBatch
 from streams.fold.streamtime import LATE_PANE, PANE_MS
 from streams.rule.records import AlertRecord, BreakerRecord, Completeness
+from streams.sink.document import Document, DocumentMetric, DocumentPlace, DocumentRanking, DocumentSeries
 from streams.stage.deadletter import DeadLetter
+from streams.stage.payloads import PayloadRecord
 
 TIME_MS: Final = 1_763_724_000_000  # 2025-11-21T11:20:00Z
 _MINUTE_MS: Final = 60_000
@@ -204,6 +206,47 @@ RESET: Final = Reset(
     note="after the load test",
     scope=Scope("tool", {"tool": "search"}),
     metrics=["agent_tool_calls_total", "agent_tool_call_duration_*"],
+)
+
+
+PAYLOAD: Final = PayloadRecord(
+    id="018f9c2e-7d1a-7b60-9c55-1f0b6f2f8a11",
+    time_ms=TIME_MS,
+    agent="planner",
+    direction="request",
+    body="Write to [email] about Tuesday.… [3904 bytes cut]",
+    body_bytes=8_000,
+    cut_bytes=3_904,
+    partition=3,
+    offset=128_903,
+    session_id="session-42",
+    call_id="call-7",
+    parent_id="call-1",
+    user_id="user-9",
+    tenant="acme",
+    trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+    redacted={"email": 1},
+)
+DOCUMENT: Final = Document(
+    schema=1,
+    time_ms=TIME_MS,
+    metrics=[
+        DocumentMetric(
+            "agent_tool_retries_total",
+            "counter",
+            "",
+            "Tool calls that were not the first attempt.",
+            [DocumentSeries({"tool": "search"}, value=5, created_ms=TIME_MS - _MINUTE_MS)],
+        ),
+        DocumentMetric(
+            "agent_tool_call_duration_seconds",
+            "histogram",
+            "seconds",
+            "How long tool calls took.",
+            [DocumentSeries({"tool": "search"}, count=3, sum=0.25, buckets={"0.08": 2, "0.16": 3, "+Inf": 3})],
+        ),
+    ],
+    top=[DocumentRanking("tool", "calls", "", [DocumentPlace({"tool": "search"}, 3)])],
 )
 
 

@@ -97,7 +97,9 @@ class Keyed:
 class RollupsPartition:
     """All state of one source partition of the second stage."""
 
-    def __init__(self, partition: int, partitions: int, rules: RuleSet | None = None) -> None:
+    def __init__(
+        self, partition: int, partitions: int, rules: RuleSet | None = None, *, log_bins: bool = False
+    ) -> None:
         self._partition = partition
         self._partitions = partitions
         self._next = 0
@@ -114,6 +116,7 @@ class RollupsPartition:
         self._dirty_panes: dict[tuple[PaneKey, str], None] = {}
         self._fed = 0
         self._passed = False  # over marks, since the last plan
+        self._log_bins = log_bins
         self._judging = Judging(rules or NO_RULES, f"{ROLLUPS_STAGE.name}-{partition}")
         self._loading: dict[bytes, bytes] = {}
 
@@ -266,7 +269,7 @@ class RollupsPartition:
                         self._hold(at, keyed.key)
                     pane = keyed.panes.at(at)
                     self._dirty_panes[at, keyed.key] = None
-            add_delta(keyed.row, pane, delta)
+            add_delta(keyed.row, pane, delta, log_bins=self._log_bins)
             keyed.row.touched_ms = clock_ms
             self._dirty_rows[keyed.key] = keyed
 

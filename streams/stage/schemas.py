@@ -19,10 +19,14 @@ from streams.rule.alert import FOR_RAISED, KEY_EXPIRED, NO_LONGER_ENOUGH, RECOVE
 from streams.rule.breaker import Signal, State
 from streams.rule.records import SCHEMA as RECORD_SCHEMA
 from streams.rule.records import AlertRecord, BreakerRecord, Completeness
+from streams.sink.document import SCHEMA as DOCUMENT_SCHEMA
+from streams.sink.document import Document, DocumentPlace, DocumentSeries
 from streams.stage import examples
 from streams.stage.deadletter import EXCERPT_CHARS_MAX, DeadLetter
 from streams.stage.deadletter import SCHEMA as LETTER_SCHEMA
-from streams.topology import ALERTS, BREAKERS, DEAD_LETTER, EVENTS, ROLLUPS
+from streams.stage.payloads import SCHEMA as PAYLOAD_SCHEMA
+from streams.stage.payloads import PayloadRecord
+from streams.topology import ALERTS, BREAKERS, DEAD_LETTER, EVENTS, PAYLOADS, ROLLUPS
 from streams.topology import COMMANDS as COMMANDS_TOPIC
 
 Schema = dict[str, Any]
@@ -40,7 +44,13 @@ _RECORDS: Final[Mapping[str, tuple[type[msgspec.Struct], int, msgspec.Struct]]] 
     "alert": (AlertRecord, RECORD_SCHEMA, examples.ALERT),
     "breaker": (BreakerRecord, RECORD_SCHEMA, examples.BREAKER),
     "command.reset": (COMMANDS["reset"], COMMAND_SCHEMA, examples.RESET),
+    "payload": (PayloadRecord, PAYLOAD_SCHEMA, examples.PAYLOAD),
 }
+# What is asked for over HTTP and stands on no topic.
+_PAGES: Final[Mapping[str, tuple[type[msgspec.Struct], int, msgspec.Struct]]] = {
+    "metrics": (Document, DOCUMENT_SCHEMA, examples.DOCUMENT),
+}
+_WHOLE: Final = {**_RECORDS, **_PAGES}
 TOPICS: Final = {
     EVENTS.suffix: "events",
     ROLLUPS.suffix: "rollups",
@@ -48,6 +58,7 @@ TOPICS: Final = {
     BREAKERS.suffix: "breaker",
     DEAD_LETTER.suffix: "dead-letter",
     COMMANDS_TOPIC.suffix: "command.reset",
+    PAYLOADS.suffix: "payload",
 }
 
 _NATURAL: Final = {"minimum": 0}
@@ -79,6 +90,13 @@ _BOUNDS: Final[Mapping[type[msgspec.Struct], Mapping[str, Schema]]] = {
         "time_ms": _NATURAL, "active_since_ms": _NATURAL, "transition": _POSITIVE,
         "reason": {"enum": [*_ALERT_REASONS, None]},
     },
+    PayloadRecord: {
+        "id": _NAMED, "time_ms": _NATURAL, "agent": _NAMED, "body_bytes": _NATURAL, "cut_bytes": _NATURAL,
+        "partition": _NATURAL, "offset": _NATURAL, "schema": {"const": PAYLOAD_SCHEMA},
+    },
+    Document: {"time_ms": _NATURAL},
+    DocumentSeries: {"count": _NATURAL, "created_ms": _NATURAL},
+    DocumentPlace: {"value": {"exclusiveMinimum": 0}},
     Completeness: {"late": _NATURAL, "duplicate": _NATURAL, "rejected": _NATURAL},
     BreakerRecord: {
         "schema": {"const": RECORD_SCHEMA}, "id": _DIGEST, "breaker": _NAMED,
@@ -90,15 +108,16 @@ _BOUNDS: Final[Mapping[type[msgspec.Struct], Mapping[str, Schema]]] = {
 
 EVENT_NAMES: Final = tuple(f"event.{kind}" for kind in KINDS)
 RECORD_NAMES: Final = tuple(_RECORDS)
-NAMES: Final = (*EVENT_NAMES, *RECORD_NAMES)
+PAGE_NAMES: Final = tuple(_PAGES)
+NAMES: Final = (*EVENT_NAMES, *RECORD_NAMES, *PAGE_NAMES)
 
 
 def schema(name: str) -> Schema:
-    """Return one schema: of `event.<kind>`, of a record, or of `events`, any kind; KeyError when there is none."""
+    """Return one schema: of `event.<kind>`, a record, a page, or of `events`, any kind; KeyError when there is none."""
     if name == EVENTS.suffix:
         return _any_event()
-    if name in _RECORDS:
-        record, version, example = _RECORDS[name]
+    if name in _WHOLE:
+        record, version, example = _WHOLE[name]
         return _whole(name, version, record, (examples.record(example),))
     kind = name.removeprefix("event.")
     return _whole(f"event.{kind}", SCHEMA_VERSION, KINDS[kind], _event_examples(kind))
@@ -106,7 +125,7 @@ def schema(name: str) -> Schema:
 
 def file_name(name: str) -> str:
     """Name the file that holds a schema: with its version, because a new one does not replace what people hold."""
-    return f"{name}.v{_RECORDS[name][1] if name in _RECORDS else SCHEMA_VERSION}.json"
+    return f"{name}.v{_WHOLE[name][1] if name in _WHOLE else SCHEMA_VERSION}.json"
 
 
 def text(name: str) -> str:

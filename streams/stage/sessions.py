@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from streams.event.codec import MS_END, RECORD_BYTES_MAX, Rejected, decode_one, decode_record, time_ms, untimely
-from streams.event.model import Envelope
+from streams.event.model import Envelope, Payload
 from streams.fold import measure, session
 from streams.fold.apply import apply, count_session, end
 from streams.fold.cells import Cells
@@ -24,8 +24,8 @@ from streams.fold.streamtime import GRACE_MS, LATE_PANE, MINUTE_MS, PANE_MS, SKE
 from streams.rule.model import RuleSet
 from streams.rule.reading import SESSION, Key, Reading
 from streams.rule.records import Completeness
+from streams.stage.asides import OFF, Asides, PayloadPolicy
 from streams.stage.batches import Batches
-from streams.stage.deadletter import dead_letters
 from streams.stage.idle import IdleWheel, slot_of
 from streams.stage.judging import NO_RULES, Judging
 from streams.stage.keys import partition_of
@@ -61,7 +61,7 @@ class SessionsPartition:
 
     def __init__(
         self, partition: int, partitions: int, rollup_partitions: int,
-        rules: RuleSet | None = None, pricer: Pricer | None = None,
+        rules: RuleSet | None = None, pricer: Pricer | None = None, payloads: PayloadPolicy = OFF,
     ) -> None:  # fmt: skip
         self._partition = partition
         self._partitions = partitions
@@ -86,6 +86,7 @@ class SessionsPartition:
         self._batches = Batches(partition, rollup_partitions)
         self._fed = 0
         self._passed = False  # over marks, since the last plan
+        self._asides = Asides(partition, payloads)
         self._judging = Judging(rules or NO_RULES, f"{SESSIONS_STAGE.name}-{partition}")
         self._loading: dict[bytes, bytes] = {}
         self._torn: list[tuple[str, str]] = []  # closed rows that are newer than the meta row
@@ -99,8 +100,8 @@ class SessionsPartition:
 
     @property
     def pending(self) -> int:
-        """Records folded since the last plan."""
-        return self._fed
+        """Records folded since the last plan, and what the bodies among them weigh."""
+        return self._fed + self._asides.pending
 
     @property
     def watermark_ms(self) -> int:
@@ -312,12 +313,11 @@ class SessionsPartition:
                 late += 1
                 row.late += 1
                 apply(row, None, event, cells, LATE_PANE, event_ms)
+            if event.trace_id is not None or event.__class__ is Payload:
+                self._asides.take(event, event_ms=event_ms, offset=record.offset, counted=counted)
         self._watermark, self._clock = watermark, clock
-        for outcome, count in (
-            ("applied", len(events) - late - duplicate - refused),
-            ("late", late),
-            ("duplicate", duplicate),
-        ):
+        applied = len(events) - late - duplicate - refused
+        for outcome, count in (("applied", applied), ("late", late), ("duplicate", duplicate)):
             if count:
                 counted[outcome] = counted.get(outcome, 0) + count
 
@@ -353,7 +353,7 @@ class SessionsPartition:
         for one in rejected:
             self._count("rejected")
             self._count(f"rejected_{one.reason.value}")
-        self._sends.extend(dead_letters(rejected, self._partition, record.offset, record.timestamp))
+        self._sends.extend(self._asides.letters(rejected, record))
 
     def _count(self, name: str) -> None:
         self._counted[name] = self._counted.get(name, 0) + 1
@@ -476,11 +476,11 @@ class SessionsPartition:
         meta = self._advance_meta()
         counters = meta.counters
         complete = Completeness(counters.get("late", 0), counters.get("duplicate", 0), counters.get("rejected", 0))
-        deltas = self._cells.deltas()
+        deltas = self._asides.attach(self._cells.deltas())
         if self._counted:
             deltas.append(Delta("partition", (str(self._partition),), self._pane_now(), dict(self._counted)))
         sends = self._sends + self._batches.sends(deltas, counters, self._watermark, meta.sequences)
-        sends += self._judging.sends(complete)
+        sends += self._judging.sends(complete) + self._asides.hand_over()
         rows.extend(self._judging.rows())
         rows.append((META_KEY, encode_meta(meta)))
         self._meta = meta

@@ -18,21 +18,28 @@ from aiokafka.errors import KafkaError
 
 from streams import __version__
 from streams.errors import AgentStreamsError, ConfigError, EdgeError, StateRefused
+from streams.sink.csv import as_csv
 from streams.sink.document import as_json
 from streams.sink.exposition import Page as TextPage
+from streams.sink.exposition import Samples
+from streams.sink.influx import as_influx
 from streams.sink.metric import KEYS_MAX, Sample
 from streams.sink.view import View
 from streams.topology import ALERTS, BREAKERS, ROLLUPS_CHANGELOG
 from streams.worker.connection import KafkaConnection
 from streams.worker.mirror import Mirror
+from streams.worker.otlp import OtlpConfig, Pusher, Request
 from streams.worker.tail import Followed, Follower, Records, partition_counts, rows_of
-from streams.worker.web import JSON, OPENMETRICS, Page, Unready, WebConfig, WebServer, negotiate
+from streams.worker.web import CSV, INFLUX, JSON, OPENMETRICS, TEXT, Page, Unready, WebConfig, WebServer, negotiate
 
 _log = logging.getLogger(__name__)
 
 PORT: Final = 8464  # outside 9100 to 9999, which Prometheus's exporters have shared out among themselves
 SLICE_S: Final = 0.001  # of the loop's time; whoever else wants it waits no longer than this and one step
-FORMATS: Final = ("prometheus", "json")
+# What is asked for by name is not negotiated; the texts are rendered anew where rows have changed, the rest whole.
+TEXTS: Final = {"prometheus": TEXT, "openmetrics": OPENMETRICS}
+WHOLE: Final = {"json": (JSON, as_json), "csv": (CSV, as_csv), "influx": (INFLUX, as_influx)}
+FORMATS: Final = (*TEXTS, *WHOLE)
 _BACKOFF_S: Final = 0.5
 _BACKOFF_LIMIT_S: Final = 10.0
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -50,6 +57,7 @@ class ExporterConfig:
     prefix: str = "agent."
     web: WebConfig = field(default_factory=lambda: WebConfig(port=PORT))
     keys_max: Mapping[str, int] = field(default_factory=dict)
+    otlp: OtlpConfig | None = None  # None: nothing is pushed
     redis_url: str | None = field(default=None, repr=False)  # may hold a password; None: no mirror of the breakers
     check_ms: int = 10_000  # how often the topics' partition counts are looked at
     stall_ms: int = 30_000  # without any answer for this long, connect anew
@@ -82,8 +90,10 @@ class Exporter:
         self._view: View | None = None
         self._texts: dict[bool, TextPage] = {}  # by: is it OpenMetrics?
         self._follower: Follower | None = None
+        self._pusher = None if config.otlp is None else self._make_pusher(config.otlp)
         self._mirror = None if config.redis_url is None else Mirror(config.redis_url)
         self._ready = False
+        self._opened = asyncio.Event()
         self._failure: StateRefused | None = None
         self._failed = asyncio.Event()
         self._one_page = asyncio.Lock()
@@ -99,6 +109,8 @@ class Exporter:
                 group.create_task(follower.run())
                 group.create_task(self._open(follower, view))
                 group.create_task(self._end())
+                if self._pusher is not None:
+                    group.create_task(self._push(self._pusher))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         finally:
@@ -120,26 +132,30 @@ class Exporter:
         if reason is not None:
             raise Unready(reason)
         async with self._one_page:
-            try:
-                return await self._make(accept, wanted)
-            except StateRefused as error:
-                self._failure = error
-                self._failed.set()
-                raise Unready(str(error)) from error
+            return await self._make(accept, wanted)
 
-    async def _make(self, accept: str, wanted: str | None) -> Page:
-        started = time.perf_counter()
+    async def _settled(self) -> tuple[View, Samples]:
+        """Take in all that was read so far; return it with what is no row. Raises Unready."""
         view = self._view
         if view is None:
             raise Unready("waiting for Kafka")
-        await _sliced(view.settle())
-        samples = {**view.samples(), **self._samples(view)}
+        try:
+            await _sliced(view.settle())
+        except StateRefused as error:
+            self._failure = error
+            self._failed.set()
+            raise Unready(str(error)) from error
+        return view, {**view.samples(), **self._samples(view)}
+
+    async def _make(self, accept: str, wanted: str | None) -> Page:
+        started = time.perf_counter()
+        view, samples = await self._settled()
         blocks: list[bytes] = []
-        if wanted == "json":
-            content_type = JSON
-            await _sliced(as_json(view, samples), blocks.append)
+        if wanted in WHOLE:
+            content_type, render = WHOLE[wanted]
+            await _sliced(render(view, samples, now_ms=_now_ms()), blocks.append)
         else:
-            content_type = negotiate(accept)
+            content_type = TEXTS[wanted] if wanted in TEXTS else negotiate(accept)
             text = self._text(view, openmetrics=content_type == OPENMETRICS)
             await _sliced(text.refresh())
             await _sliced(text.blocks(samples), blocks.append)
@@ -165,11 +181,59 @@ class Exporter:
             "agent_exporter_refused_scrapes_total": self.server.refused,
         }
         return {
+            **self._push_samples(),
             "agent_state_age_seconds": [Sample((), age_ms / 1000)],
             "agent_exporter_rows": [Sample((), view.rows)],
             "agent_exporter_scrape_duration_seconds": [Sample((), self._page_s)],
             "agent_streams_build_info": [Sample((__version__, platform.python_version()), 1)],
             **{name: [Sample((), count, started_ms)] for name, count in counted.items()},
+        }
+
+    # ---- pushing ----------------------------------------------------------------------------------------------
+
+    def _make_pusher(self, config: OtlpConfig) -> Pusher:
+        try:
+            from streams.sink import otlp  # noqa: PLC0415  its packages are an extra
+        except ImportError as error:
+            raise ConfigError(
+                f"pushing metrics needs the package {error.name}: pip install 'agent-streams[otlp]'"
+            ) from error
+        namespace = self._config.prefix.strip(".")
+        attributes = (
+            ("service.name", "agent-streams"),
+            *((("service.namespace", namespace),) if namespace else ()),
+            ("service.version", __version__),
+        )
+        source = otlp.Source(attributes, __version__, config.genai)
+
+        async def make() -> list[Request]:
+            made: list[Request] = []
+            async with self._one_page:
+                try:
+                    view, samples = await self._settled()
+                except Unready:  # it ends for this reason, and says so
+                    return made
+                steps = otlp.requests(view, samples, source, now_ms=_now_ms())
+                await _sliced(steps, lambda each: None if each is None else made.append(each))
+            return made
+
+        return Pusher(config, make, otlp.rejected_points)
+
+    async def _push(self, pusher: Pusher) -> None:
+        """Push once everything that was there at the start is read: half of a counter looks like a reset."""
+        await self._opened.wait()
+        await pusher.run()
+
+    def _push_samples(self) -> dict[str, list[Sample]]:
+        if self._pusher is None:
+            return {}
+        counters, since_ms = self._pusher.counters, self._started_ms
+        outcomes = {"accepted": counters.accepted, "rejected": counters.rejected, "given_up": counters.given_up}
+        pushed = [Sample((), counters.pushed_ms / 1000)] if counters.pushed_ms >= 0 else []
+        return {
+            "agent_exporter_otlp_points_total": [Sample((name,), n, since_ms) for name, n in outcomes.items()],
+            "agent_exporter_otlp_failures_total": [Sample((), counters.failures, since_ms)],
+            "agent_exporter_otlp_push_timestamp_seconds": pushed,
         }
 
     # ---- reading ----------------------------------------------------------------------------------------------
@@ -236,6 +300,7 @@ class Exporter:
         view.alerts.counting = True
         await _sliced(view.settle())
         self._ready = True
+        self._opened.set()
         _log.info("exporter_ready records=%d rows=%d", follower.records, view.rows)
 
 

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -15,7 +15,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
 from streams.errors import ConfigError, EdgeError
-from streams.topology import TOPICS, Topic
+from streams.topology import PAYLOADS, TOPICS, Topic
 from streams.worker.connection import KafkaConnection, edge_errors
 
 DEFAULT_PARTITIONS: Final[Mapping[str, int]] = {"events": 8, "rollups": 4, "commands": 1}
@@ -26,6 +26,8 @@ _POLL_S: Final = 0.05
 # How a setting may differ from the declared one and still do its work; a setting not named here must be the same.
 _AT_LEAST: Final = frozenset({"max.message.bytes", "retention.ms", "min.compaction.lag.ms", "min.insync.replicas"})
 _AT_MOST: Final = frozenset({"segment.bytes", "segment.ms", "min.cleanable.dirty.ratio"})
+# How long people's words are kept is for whoever answers to these people to say.
+_FREE: Final = frozenset({(PAYLOADS.suffix, "retention.ms")})
 # These lose or refuse data when they differ; the others cost time, disk or safety margin.
 _FAULTS: Final = frozenset({"cleanup.policy", "max.message.bytes"})
 
@@ -103,13 +105,14 @@ async def create(
     prefix: str,
     partitions: Mapping[str, int] | None = None,
     replication: int | None = None,
+    retention_ms: Mapping[str, int] | None = None,
 ) -> Created:
     """Create the declared topics that are missing and wait until they have leaders.
 
     `partitions` is by the suffix a count comes from (`events`, `rollups`, `commands`); one that is not given is the
     existing topic's, else the default. A source that exists with another count raises ConfigError before anything is
     created.
-    Without `replication` it is 3, or the number of brokers.
+    Without `replication` it is 3, or the number of brokers. `retention_ms` replaces the declared one, by suffix.
     """
     async with _admin(connection, "creating the topics") as admin:
         cluster = await _look(admin, prefix)
@@ -117,7 +120,8 @@ async def create(
         copies = replication or min(REPLICATION_WANTED, cluster.brokers)
         if copies > cluster.brokers:
             raise ConfigError(f"replication: {copies} asked for, but Kafka has {cluster.brokers} broker(s)")
-        missing = [topic for topic in TOPICS if prefix + topic.suffix not in cluster.topics]
+        wanted = [_kept(topic, retention_ms or {}) for topic in TOPICS]
+        missing = [topic for topic in wanted if prefix + topic.suffix not in cluster.topics]
         created = await _create(admin, prefix, missing, counts, copies) if missing else ()
         await _settled(admin, {prefix + topic.suffix: counts[topic.like] for topic in missing})
         existing = tuple(prefix + each.suffix for each in TOPICS if prefix + each.suffix not in created)
@@ -144,6 +148,11 @@ def wanted_config(topic: Topic, replication: int) -> dict[str, str]:
     """Return every setting a topic is created with; nothing is left to the cluster's defaults that matters to us."""
     in_sync = "2" if replication >= 3 else "1"
     return {"cleanup.policy": "delete", "min.insync.replicas": in_sync, **topic.config}
+
+
+def _kept(topic: Topic, retention_ms: Mapping[str, int]) -> Topic:
+    kept_ms = retention_ms.get(topic.suffix)
+    return topic if kept_ms is None else replace(topic, config={**topic.config, "retention.ms": str(kept_ms)})
 
 
 @asynccontextmanager
@@ -219,7 +228,7 @@ def _judge(topic: Topic, cluster: Cluster, prefix: str, partitions: Mapping[str,
         )
     for key, value in wanted_config(topic, seen.replication).items():
         found = seen.config.get(key, "unset")
-        if not _agrees(key, found, value):
+        if (topic.suffix, key) not in _FREE and not _agrees(key, found, value):
             yield Finding(
                 name,
                 key,

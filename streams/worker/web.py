@@ -25,6 +25,8 @@ TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 TEXT_1: Final = "text/plain; version=1.0.0; charset=utf-8; escaping=underscores"
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"
 JSON: Final = "application/json"
+CSV: Final = "text/csv; charset=utf-8; header=present"
+INFLUX: Final = "text/plain; charset=utf-8"  # line protocol has no registered type; this is what InfluxDB itself sends
 
 SEND_S: Final = 10.0  # Prometheus's own default for a whole scrape; a reader slower than that is let go
 GZIP_LEVEL: Final = 1  # 3 ms and a ninth of the size for 10,000 series; level 6 takes 12 ms for a twelfth
@@ -146,7 +148,8 @@ class WebServer:
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
         wanted = request.query.get("format")
         if wanted is not None and wanted not in self._site.formats:
-            expected = " or ".join(self._site.formats)
+            *most, last = self._site.formats
+            expected = f"{', '.join(most)} or {last}" if most else last
             return web.Response(status=400, text=f"format: {wanted!r} given, expected {expected}\n", headers=_SAFE)
         if self._making >= self._config.pages_max:
             self.refused += 1

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from streams.errors import ConfigError
+from streams.event.patterns import PATTERNS, own_patterns
+from streams.event.redact import REDACTOR, Redactor
 from streams.fold.price import Override, Overrides, PriceBook, Pricer
 from streams.fold.pricelist import packaged_prices
 from streams.rule.defaults import default_rules
@@ -15,6 +17,7 @@ from streams.rule.parse import parse_rules
 from streams.rule.pricefile import parse_prices
 from streams.settings import Settings, variable
 from streams.stage.commands import CommandsPartition
+from streams.stage.payloads import OFF, PayloadPolicy
 from streams.stage.rollups import RollupsPartition
 from streams.stage.sessions import SessionsPartition
 from streams.topology import COMMANDS_STAGE, ROLLUPS, ROLLUPS_STAGE, SESSIONS_STAGE
@@ -80,14 +83,35 @@ def _read_prices(path: Path) -> tuple[Override, ...]:
         raise ConfigError(f"{variable('prices_file')} = {path}\n{error}") from error
 
 
-def stages(rule_set: RuleSet, pricer: Pricer | None = None) -> Stages:
-    """Return all stages, each with the maker of its partitions; without a pricer only publishers name costs."""
+def redactor(settings: Settings) -> Redactor:
+    """Return what redacts: the patterns of the file that is set, then the built-in ones; ConfigError names faults."""
+    path = settings.redaction_file
+    if path is None:
+        return REDACTOR
+    try:
+        return Redactor((*own_patterns(path.read_text("utf-8")), *PATTERNS))
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
+        raise ConfigError(f"{variable('redaction_file')} = {path}: {error}") from error
+
+
+def payloads(settings: Settings) -> PayloadPolicy:
+    """Return whether and how bodies are written."""
+    return PayloadPolicy(settings.payload_chars, redactor(settings), settings.payloads)
+
+
+def stages(
+    rule_set: RuleSet, pricer: Pricer | None = None, policy: PayloadPolicy = OFF, *, log_bins: bool = False
+) -> Stages:
+    """Return all stages, each with the maker of its partitions; without a pricer only publishers name costs.
+
+    Without a policy no body is written; `log_bins` makes the tables keep what exponential histograms are made of.
+    """
 
     def sessions(partition: int, partition_count: int, partitions: Mapping[str, int]) -> SessionsPartition:
-        return SessionsPartition(partition, partition_count, partitions[ROLLUPS.suffix], rule_set, pricer)
+        return SessionsPartition(partition, partition_count, partitions[ROLLUPS.suffix], rule_set, pricer, policy)
 
     def rollups(partition: int, partition_count: int, partitions: Mapping[str, int]) -> RollupsPartition:  # noqa: ARG001  the protocol's
-        return RollupsPartition(partition, partition_count, rules=rule_set)
+        return RollupsPartition(partition, partition_count, rules=rule_set, log_bins=log_bins)
 
     def commands(partition: int, partition_count: int, partitions: Mapping[str, int]) -> CommandsPartition:  # noqa: ARG001  the protocol's
         return CommandsPartition(partition, partitions[ROLLUPS.suffix])

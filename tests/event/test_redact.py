@@ -21,7 +21,7 @@ from streams.event.model import (
     SessionStart,
     ToolEnd,
 )
-from streams.event.patterns import IP, PATTERNS, luhn, own_pattern, repeats_of
+from streams.event.patterns import IP, PATTERNS, luhn, own_pattern, own_patterns, repeats_of
 from streams.event.redact import BODY_CHARS_MAX, FREE_TEXT, Redactor, redact, redact_event
 
 AT: dict[str, Any] = {"id": "e1", "time": 1_763_725_260_123, "agent": "a"}
@@ -303,3 +303,13 @@ def test_what_was_too_long_is_accepted_by_the_decoder_after_redaction() -> None:
     assert small_body == decode_one(json.encode(small_body))
     assert small_body.cut_bytes == 2 * (100_000 - BODY_CHARS_MAX + 48)
     assert small_body.body.endswith(f"… [{small_body.cut_bytes} bytes cut]")
+
+
+def test_a_file_of_own_patterns_is_read_line_by_line_and_every_fault_is_named() -> None:
+    text = "# ours\n\nemployee  EMP-\\d{6}\nbadge [A-Z]{2} \\d{4}\n"
+    redactor = Redactor((*own_patterns(text), *PATTERNS))
+
+    assert "[employee] [badge]" == redactor.text("EMP-123456 XY 1234").text
+    with pytest.raises(ConfigError) as refused:
+        own_patterns("fine x\nBad x\nnothing\nslow (a+)+\n")
+    assert ["line 2", "line 3", "line 4"] == [each.partition(":")[0] for each in str(refused.value).split("; ")]

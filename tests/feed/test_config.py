@@ -145,3 +145,48 @@ def test_everything_the_worker_reads_of_kafka_the_emitter_reads_too(caplog: pyte
 
     assert names
     assert not caplog.records
+
+
+def test_a_profile_sets_defaults_and_nothing_that_is_set() -> None:
+    production = EmitterConfig.from_env({})
+    development = EmitterConfig.from_env({"AGENT_STREAMS_PROFILE": "development"})
+    mixed = EmitterConfig.from_env(
+        {
+            "AGENT_STREAMS_PROFILE": "development",
+            "AGENT_STREAMS_EMITTER_PAYLOADS": "false",
+            "AGENT_STREAMS_EMITTER_AGE_MS": "70",
+            "AGENT_STREAMS_EMITTER_SAMPLE": "0.25",
+        }
+    )
+
+    assert (False, 0.1, 20, 1.0) == (
+        production.payloads, production.payload_sample, production.batch.age_ms, production.sample,
+    )  # fmt: skip
+    assert (True, 1.0, 5) == (development.payloads, development.payload_sample, development.batch.age_ms)
+    assert (False, 70, 0.25) == (mixed.payloads, mixed.batch.age_ms, mixed.sample)
+
+
+def test_faults_of_shares_profiles_and_patterns_are_named_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "redaction.txt"
+    file.write_text("slow (a+)+\n")
+    with pytest.raises(ConfigError) as refused:
+        EmitterConfig.from_env(
+            {
+                "AGENT_STREAMS_PROFILE": "staging",
+                "AGENT_STREAMS_EMITTER_SAMPLE": "half",
+                "AGENT_STREAMS_EMITTER_PAYLOAD_SAMPLE": "2",
+                "AGENT_STREAMS_REDACTION_FILE": str(file),
+            }
+        )
+
+    for part in ("PROFILE: 'staging'", "EMITTER_SAMPLE: 'half'", "payload_sample: 2.0", "REDACTION_FILE: line 1"):
+        assert part in str(refused.value)
+
+
+def test_patterns_of_a_file_come_before_the_built_in_ones(tmp_path: Path) -> None:
+    file = tmp_path / "redaction.txt"
+    file.write_text("# ours\ncustomer CUST-\\d{6}\n")
+    config = EmitterConfig.from_env({"AGENT_STREAMS_REDACTION_FILE": str(file)})
+
+    assert config.redactor is not None
+    assert "[customer] [email]" == config.redactor.text("CUST-123456 a@example.com").text

@@ -16,7 +16,7 @@ from streams.feed.config import EmitterConfig
 from streams.feed.emitter import Emitter, _open
 from streams.feed.sender import _Loop
 
-QUICK: dict[str, Any] = {"backoff_ms": 1, "backoff_max_ms": 5}
+QUICK: dict[str, Any] = {"backoff_ms": 1, "backoff_max_ms": 5, "payloads": True, "payload_sample": 1.0}
 REPOSITORY = Path(__file__).parents[2]
 
 

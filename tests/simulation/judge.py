@@ -243,7 +243,7 @@ class Judge:
         for n, part in enumerate(self.rollups):
             sums: dict[str, Totals] = {}
             for record in self._committed(ROLLUPS, n):
-                for dimension, labels, _, added, samples, histograms in json.loads(record.value or b"")["deltas"]:
+                for dimension, labels, _, added, samples, histograms, *_ in json.loads(record.value or b"")["deltas"]:
                     totals = sums.setdefault(dimension, {})
                     for name, by in added.items():
                         grow(totals, name, by)

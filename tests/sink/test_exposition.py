@@ -2,12 +2,9 @@
 
 import os
 import time
-from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +14,6 @@ from streams.fold.measure import DIMENSIONS, HISTOGRAMS, MEASURES
 from streams.fold.rollup import LifetimeHistogram, LifetimeRow, encode_row
 from streams.fold.session import OVERFLOW
 from streams.sink.catalog import METRICS, OF_DIMENSION
-from streams.sink.document import as_json
 from streams.sink.exposition import BOUNDS, Page
 from streams.sink.view import BUCKETS, LIFETIME, View
 from streams.stage.keys import dimension_key
@@ -161,31 +157,9 @@ def test_overflow_and_named_series_add_up_to_all() -> None:
     assert value(few, "agent_tool_calls_total", tool=OVERFLOW, status="success") > 0
 
 
-def test_json_has_the_numbers_of_the_text() -> None:
-    _, view = full_view()
-    document = msgspec.json.decode(b"".join(as_json(view, {**view.samples(), **own_samples()})))
-    found = dict(flattened(document))
-
-    assert series(render(view)) == found
-
-
-def flattened(document: dict[str, Any]) -> Iterator[tuple[tuple[str, frozenset[tuple[str, str]]], float]]:
-    for metric in document["metrics"]:
-        for each in metric["series"]:
-            labels = each["labels"]
-            if "buckets" not in each:
-                yield (metric["name"], frozenset(labels.items())), each["value"]
-                continue
-            yield (f"{metric['name']}_count", frozenset(labels.items())), each["count"]
-            yield (f"{metric['name']}_sum", frozenset(labels.items())), each["sum"]
-            for bound, count in each["buckets"].items():
-                yield (f"{metric['name']}_bucket", frozenset({**labels, "le": bound}.items())), count
-
-
-def test_an_empty_view_makes_an_empty_document_and_a_valid_page() -> None:
+def test_an_empty_view_makes_a_valid_page() -> None:
     view = View(1)
 
-    assert {"metrics": []} == msgspec.json.decode(b"".join(as_json(view, {})))
     assert families(render(view, openmetrics=True))
     assert families(render(view))
 

@@ -48,7 +48,7 @@ def page_of(view: View, *, openmetrics: bool = False) -> str:
 
 
 def document_of(view: View, metric: str) -> list[dict[str, Any]]:
-    found = msgspec.json.decode(b"".join(as_json(view, view.samples())))
+    found = msgspec.json.decode(b"".join(as_json(view, view.samples(), now_ms=RESET_MS)))
     (series_,) = (each["series"] for each in found["metrics"] if each["name"] == metric)
     return list(series_)
 
@@ -81,12 +81,12 @@ def test_json_has_both_numbers_where_something_was_reset() -> None:
     view = fed(View(1), one, other)
 
     assert [
-        {"labels": {"tool": "t"}, "value": 7, "lifetime": {"value": 28}, "reset": RESET_MS / 1000},
+        {"labels": {"tool": "t"}, "value": 7, "created_ms": RESET_MS, "lifetime": {"value": 28}, "reset_ms": RESET_MS},
         {"labels": {"tool": "u"}, "value": 21},
     ] == document_of(view, "agent_tool_retries_total")
     histogram = document_of(view, "agent_tool_call_duration_seconds")[0]
     assert (2, 8) == (histogram["count"], histogram["lifetime"]["count"])
-    assert all("reset" not in each for each in document_of(view, "agent_tool_calls_total"))
+    assert all("reset_ms" not in each for each in document_of(view, "agent_tool_calls_total"))
     created = series(page_of(view, openmetrics=True))
     assert RESET_MS / 1000 == value(created, "agent_tool_retries_created", tool="t")
     assert CREATED_MS / 1000 == value(created, "agent_tool_calls_created", tool="t", status="success")

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from fleet import START_MS, Fleet
 from jsonschema import Draft202012Validator
+from pages import full_view, own_samples
 from through_stages import Record
 
 from streams.event.codec import decode_record
@@ -17,12 +18,14 @@ from streams.event.model import KINDS, Envelope
 from streams.fold.rollup import RollupBatch
 from streams.rule.defaults import default_rules
 from streams.rule.records import AlertRecord, BreakerRecord
+from streams.sink.document import Document, as_json
 from streams.stage import examples
 from streams.stage.commands import CommandsPartition
 from streams.stage.deadletter import DeadLetter
+from streams.stage.payloads import PayloadPolicy, PayloadRecord
 from streams.stage.plan import Plan, Send
 from streams.stage.rollups import RollupsPartition
-from streams.stage.schemas import EVENT_NAMES, NAMES, RECORD_NAMES, TOPICS, files, schema
+from streams.stage.schemas import EVENT_NAMES, NAMES, PAGE_NAMES, RECORD_NAMES, TOPICS, files, schema
 from streams.stage.sessions import SessionsPartition
 from streams.topology import COMMANDS as COMMANDS_TOPIC
 from streams.topology import EVENTS, ROLLUPS
@@ -30,9 +33,14 @@ from streams.topology import EVENTS, ROLLUPS
 FOLDER: Final = Path(__file__).parents[2] / "schemas"
 REGENERATE: Final = "schemas/ is not what the types say; write it anew: agent-streams schema --to schemas"
 TYPES: Final = {
-    "rollups": RollupBatch, "dead-letter": DeadLetter, "alert": AlertRecord, "breaker": BreakerRecord,
+    "rollups": RollupBatch,
+    "dead-letter": DeadLetter,
+    "alert": AlertRecord,
+    "breaker": BreakerRecord,
     "command.reset": Reset,
-}  # fmt: skip
+    "payload": PayloadRecord,
+    "metrics": Document,
+}
 RESET: Final = json.dumps(examples.record(examples.RESET)).encode()
 # What every field is tried with: most are wrong for most fields, and all are right for some.
 TRIED: Final[tuple[Any, ...]] = (
@@ -86,7 +94,7 @@ def test_event_examples_hold_and_survive_the_codec(kind: str) -> None:
         assert decoded.events == again.events
 
 
-@pytest.mark.parametrize("name", RECORD_NAMES)
+@pytest.mark.parametrize("name", [*RECORD_NAMES, *PAGE_NAMES])
 def test_record_examples_hold_and_survive_decoding(name: str) -> None:
     (example,) = schema(name)["examples"]
 
@@ -142,13 +150,21 @@ def test_what_the_stages_send_holds() -> None:
     assert seen.keys() == TOPICS.keys() - {EVENTS.suffix, COMMANDS_TOPIC.suffix}, "every topic was written to"
 
 
+def test_the_exporters_json_holds() -> None:
+    view = full_view()[1]
+    text = b"".join(as_json(view, {**view.samples(), **own_samples()}, now_ms=START_MS))
+
+    validator("metrics").validate(json.loads(text))
+
+
 def sent_by_a_fleet() -> Iterator[Send]:
     """Yield what all stages send while a tool fails, records are refused, the tool recovers, and its row is reset."""
-    first = SessionsPartition(0, 1, 1, default_rules())
+    first = SessionsPartition(0, 1, 1, default_rules(), payloads=PayloadPolicy())
     second = RollupsPartition(0, 1, default_rules())
     fleet = Fleet(7, sessions=40, tools=6, step_ms=50, failing_tool="tool-01")
     good = [(event["time"], json.dumps(event).encode()) for event in fleet.events(4_000)]
     bad = [(START_MS, value) for value in (None, b"", b"{", b'{"kind":"?"}', b'{"kind":"tool_end","id":""}', b"[1,2]")]
+    bad.append((START_MS, json.dumps(examples.event("payload") | {"time": START_MS}).encode()))
     published = [Record(offset, at_ms, None, value) for offset, (at_ms, value) in enumerate([*good, *bad])]
     rolled = 0
     for begin in range(0, len(published), 500):

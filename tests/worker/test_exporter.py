@@ -1,6 +1,8 @@
 """The exporter on a real broker: its pages are the recount of what was published, and stay so through what happens."""
 
 import asyncio
+import csv
+import io
 import json
 import sys
 import time
@@ -26,6 +28,7 @@ from exporting import (
     through,
 )
 from harness import ROOT
+from line_protocol_parser import parse_line
 from pages import families, promtool, series, total, value
 from through_stages import Stages
 from truth import recount
@@ -37,7 +40,7 @@ from streams.topology import ALERTS, BREAKERS, ROLLUPS_CHANGELOG
 from streams.worker import topics
 from streams.worker.connection import KafkaConnection
 from streams.worker.embedded import EmbeddedKafka
-from streams.worker.exporter import Exporter, run
+from streams.worker.exporter import FORMATS, Exporter, run
 from streams.worker.loopback import free_ports
 
 pytestmark = pytest.mark.kafka
@@ -110,7 +113,8 @@ async def test_pages_are_the_recount_of_what_was_published(kafka: str, prefix: s
     async with exporting(config(kafka, prefix)) as scraper:
         await scraper.ready()
         text, openmetrics = await scraper.page(), await scraper.page(OPENMETRICS)
-        status, document = await scraper.get("/metrics?format=json")
+        answers = {name: await scraper.get(f"/metrics?format={name}", OPENMETRICS) for name in FORMATS}
+        refused = await scraper.get("/metrics?format=xml")
 
     assert_true_to(events, text)
     assert_true_to(events, openmetrics)
@@ -118,7 +122,21 @@ async def test_pages_are_the_recount_of_what_was_published(kafka: str, prefix: s
     assert len(events[::7]) == duplicates
     assert ("", "", 0) == promtool(text)
     assert families(openmetrics)
-    assert (200, '{"metrics":[') == (status, document[:12])
+    assert {200} == {status for status, _ in answers.values()}
+    pages = {name: page for name, (_, page) in answers.items()}
+    assert_true_to(events, pages["prometheus"])
+    assert "_created" not in pages["prometheus"], "what is asked for by name is not negotiated"
+    assert pages["openmetrics"].endswith("# EOF\n")
+    json_events = next(each for each in json.loads(pages["json"])["metrics"] if each["name"] == "agent_events_total")
+    rows = [each for each in csv.DictReader(io.StringIO(pages["csv"], "")) if each["metric"] == "agent_events_total"]
+    lines = [parse_line(line) for line in pages["influx"].splitlines() if line.startswith("agent_events_total,")]
+    assert (
+        total(series(text), "agent_events_total")
+        == sum(each["value"] for each in json_events["series"])
+        == sum(int(each["value"]) for each in rows)
+        == sum(line["fields"]["value"] for line in lines)
+    )
+    assert (400, "format: 'xml' given, expected prometheus, openmetrics, json, csv or influx\n") == refused
     words = [json.loads(each)["state"] for each in dict(stages.sent(ALERTS.suffix)).values() if each is not None]
     assert words.count("firing") > 0
     for word in ("pending", "firing", "resolved"):

@@ -7,9 +7,11 @@ from typing import Annotated, Final
 
 import typer
 
+from streams.settings import Settings
 from streams.worker import logs
 from streams.worker.cli.options import Bootstrap, Prefix, connection, load
 from streams.worker.exporter import ExporterConfig, run
+from streams.worker.otlp import OtlpConfig, headers_of
 from streams.worker.web import WebConfig
 
 EXAMPLES: Final = (
@@ -36,8 +38,22 @@ def exporter(
         connection=connection(settings),
         prefix=settings.topic_prefix,
         web=WebConfig(port=settings.exporter_port, host=settings.exporter_host),
+        otlp=_otlp(settings),
         redis_url=settings.redis_url.get_secret_value() if settings.redis_url else None,
     )
     code = run(config)
     if code:
         raise typer.Exit(code)
+
+
+def _otlp(settings: Settings) -> OtlpConfig | None:
+    if settings.otlp_endpoint is None:
+        return None
+    headers = settings.otlp_headers
+    return OtlpConfig(
+        endpoint=settings.otlp_endpoint,
+        headers=headers_of(headers.get_secret_value()) if headers else {},
+        interval_ms=settings.otlp_interval_ms,
+        timeout_ms=settings.otlp_timeout_ms,
+        genai=settings.otlp_genai,
+    )

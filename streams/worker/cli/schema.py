@@ -11,7 +11,7 @@ import typer
 
 from streams.errors import ConfigError
 from streams.event.model import KINDS
-from streams.stage.schemas import TOPICS, files, text
+from streams.stage.schemas import PAGE_NAMES, TOPICS, files, text
 from streams.topology import EVENTS
 from streams.worker.cli.options import out
 
@@ -19,6 +19,7 @@ EXAMPLES: Final = (
     "agent-streams schema",
     "agent-streams schema tool_end",
     "agent-streams schema alerts",
+    "agent-streams schema metrics",
     "agent-streams schema --to schemas",
 )
 
@@ -28,7 +29,7 @@ def schema(
         str,
         typer.Argument(
             metavar="TOPIC|KIND",
-            help=f"A topic ({', '.join(TOPICS)}) or a kind of event, such as tool_end.",
+            help=f"A topic ({', '.join(TOPICS)}), a kind of event, such as tool_end, or metrics: the exporter's JSON.",
         ),
     ] = EVENTS.suffix,
     to: Annotated[
@@ -37,12 +38,12 @@ def schema(
     ] = None,
 ) -> None:
     """Print the JSON Schema (2020-12) of what a topic holds, or of one kind of event."""
-    if of not in TOPICS and of not in KINDS:
-        near = get_close_matches(of, [*TOPICS, *KINDS])
+    if of not in TOPICS and of not in KINDS and of not in PAGE_NAMES:
+        near = get_close_matches(of, [*TOPICS, *KINDS, *PAGE_NAMES])
         known = f"did you mean {near[0]}?" if near else f"topics are {', '.join(TOPICS)}, kinds {', '.join(KINDS)}"
         raise typer.BadParameter(f"{of!r} is neither a topic nor a kind of event: {known}")
     if to is None:
-        typer.echo(text(TOPICS.get(of, f"event.{of}")), nl=False)
+        typer.echo(text(of if of in PAGE_NAMES else TOPICS.get(of, f"event.{of}")), nl=False)
         return
     for name, content in files().items():
         file = to / name

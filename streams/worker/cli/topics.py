@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from streams.errors import ConfigError
+from streams.topology import PAYLOADS
 from streams.worker import topics
 from streams.worker.cli.options import Bootstrap, Json, Prefix, connection, load, out, partition_counts, print_json
 from streams.worker.topics import DEFAULT_PARTITIONS, Created, Finding
@@ -49,9 +50,10 @@ def create(
     settings = load(bootstrap, prefix, replication=replication)
     kafka = connection(settings)
     counts = partition_counts(settings) | _counts(partitions or [])
+    retention = {PAYLOADS.suffix: settings.payload_retention_ms}
 
     async def act() -> tuple[Created, list[Finding]]:
-        done = await topics.create(kafka, settings.topic_prefix, counts, settings.replication)
+        done = await topics.create(kafka, settings.topic_prefix, counts, settings.replication, retention)
         return done, await topics.check(kafka, settings.topic_prefix, counts)
 
     done, findings = asyncio.run(act())

@@ -57,7 +57,8 @@ def worker(
         if settings.health_port is not None:
             health.append(asyncio.ensure_future(_show_health(settings, app, book.names if book else ())))
 
-    code = run(config, wiring.stages(wiring.rules(settings), book), started=started)
+    policy, log_bins = wiring.payloads(settings), settings.exponential_histograms
+    code = run(config, wiring.stages(wiring.rules(settings), book, policy, log_bins=log_bins), started=started)
     if code:
         raise typer.Exit(code)
 
