@@ -176,7 +176,7 @@ class Recount:
         """Add deltas and carry out orders, as they stand in the log."""
         for record in records:
             batch = json.loads(record.value or b"")
-            for dimension, labels, _, sums, samples, histograms in batch["deltas"]:
+            for dimension, labels, _, sums, samples, histograms, *_ in batch["deltas"]:
                 place = dimension, tuple(labels)
                 if place not in self._named:
                     place = dimension, (OVERFLOW,) * len(labels)

@@ -82,7 +82,7 @@ def test_json_has_both_numbers_where_something_was_reset() -> None:
 
     assert [
         {"labels": {"tool": "t"}, "value": 7, "created_ms": RESET_MS, "lifetime": {"value": 28}, "reset_ms": RESET_MS},
-        {"labels": {"tool": "u"}, "value": 21},
+        {"labels": {"tool": "u"}, "value": 21, "created_ms": CREATED_MS},
     ] == document_of(view, "agent_tool_retries_total")
     histogram = document_of(view, "agent_tool_call_duration_seconds")[0]
     assert (2, 8) == (histogram["count"], histogram["lifetime"]["count"])
