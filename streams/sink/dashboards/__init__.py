@@ -1,0 +1,1 @@
+"""Dashboards: what people look at in Grafana, made from the catalogue."""
