@@ -45,6 +45,8 @@ COMMANDS: Final = {
     "topics": _Command("topics", "app", _PREPARE),
     "publish": _Command("publish", "publish", _PREPARE),
     "schema": _Command("schema", "schema", _PREPARE),
+    "dashboards": _Command("dashboards", "dashboards", _PREPARE),
+    "prometheus-rules": _Command("prometheus_rules", "prometheus_rules", _PREPARE),
     "settings": _Command("settings", "settings", _PREPARE),
 }
 

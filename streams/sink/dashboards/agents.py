@@ -3,7 +3,6 @@
 from typing import Final
 
 from streams.sink.dashboards.panel import (
-    RANGE,
     SHARE_OF_FAILURES,
     Ask,
     Board,
@@ -29,7 +28,7 @@ _OVERVIEW: Final = Section(
         stat("Requests", "Requests that ended, per second.", "reqps", _ASK.rate("agent_requests_total")),
         stat(
             "Failing requests",
-            "Share of the requests within the range shown that ended in an error or a timeout; cancelled ones say nothing.",
+            "Share of the requests within the range shown that ended in an error or a timeout, cancelled ones aside.",
             "percentunit",
             ratio(
                 _ASK.increase("agent_requests_total", status=_FAILED),
@@ -45,9 +44,7 @@ _OVERVIEW: Final = Section(
             steps=((60, "red"),),
         ),
         stat("In flight", "Requests under way at this moment.", "short", _ASK.level("agent_requests_in_flight")),
-        stat(
-            "Sessions", "Sessions that have begun and not ended.", "short", _ASK.level("agent_sessions_active")
-        ),
+        stat("Sessions", "Sessions that have begun and not ended.", "short", _ASK.level("agent_sessions_active")),
         stat("Events", "Events folded into the tables, per second.", "cps", _ASK.rate("agent_events_total")),
     ),
 )

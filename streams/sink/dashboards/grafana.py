@@ -4,6 +4,7 @@ Never decides what is shown.  Nothing in it depends on an installation: the data
 """
 
 import string
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -64,7 +65,9 @@ def dashboard(board: Board) -> Json:
 
 
 def _variables(board: Board) -> list[Variable]:
-    expressions = "".join(target.expr for section in board.sections for each in section.panels for target in each.targets)
+    expressions = "".join(
+        target.expr for section in board.sections for each in section.panels for target in each.targets
+    )
     return [_JOB, *([_WORKERS] if f'"{WORKERS}"' in expressions else []), *board.variables]
 
 
@@ -240,11 +243,11 @@ _LEGEND: Final[Json] = {
     "showLegend": True,
     "calcs": ["lastNotNull", "max"],
 }
-_CUSTOM: Final[Json] = {
+_CUSTOM: Final[Mapping[str, Json]] = {
     "timeseries": {"drawStyle": "line", "lineWidth": 1, "showPoints": "never", "spanNulls": False},
     "state-timeline": {"fillOpacity": 70, "lineWidth": 0},
 }
-_OPTIONS: Final[Json] = {
+_OPTIONS: Final[Mapping[str, Json]] = {
     "stat": {
         "graphMode": "area",
         "colorMode": "value",

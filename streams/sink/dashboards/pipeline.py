@@ -1,8 +1,20 @@
-"""What is on the board of the pipeline's health: is every event accounted for, and do the numbers follow?  Data only."""
+"""What is on the board of the pipeline's health: is every event accounted for, do the numbers follow?  Data only."""
 
 from typing import Final
 
-from streams.sink.dashboards.panel import ANY_IS_BAD, YELLOW, Ask, Board, Section, Target, bars, lines, named, ratio, stat
+from streams.sink.dashboards.panel import (
+    ANY_IS_BAD,
+    YELLOW,
+    Ask,
+    Board,
+    Section,
+    Target,
+    bars,
+    lines,
+    named,
+    ratio,
+    stat,
+)
 
 _ASK: Final = Ask(())
 _AGE_STEPS: Final = ((5.0, YELLOW), (30.0, "red"))

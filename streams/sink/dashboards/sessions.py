@@ -53,7 +53,7 @@ _ODD: Final = Section(
               _ASK.rate("agent_stream_sessions_reopened_total", "partition")),
         lines("Ended before their time", "Sessions ended because a partition held too many, per second.", "cps",
               _ASK.rate("agent_stream_sessions_evicted_total", "partition")),
-        lines("In the wrong partition", "Sessions that a client partitioned differently, per second; `doctor` says why.",
+        lines("In the wrong partition", "Sessions that a client put elsewhere than we do, per second; see `doctor`.",
               "cps", _ASK.rate("agent_stream_sessions_misrouted_total", "partition")),
         lines("Too many sources", "Sources whose duplicate marks a session gave up, per second.", "cps",
               _ASK.rate("agent_stream_marks_forgotten_total", "partition")),

@@ -31,7 +31,7 @@ _OVERVIEW: Final = Section(
         stat("Calls", "Tool calls that ended, per second.", "ops", _ASK.rate("agent_tool_calls_total")),
         stat(
             "Failing calls",
-            "Share of the calls within the range shown that failed; cancelled ones say nothing.",
+            "Share of the calls within the range shown that failed, cancelled ones aside.",
             "percentunit",
             ratio(
                 _ASK.increase("agent_tool_calls_total", status=_FAILED),
@@ -92,7 +92,7 @@ _WHO: Final = Section(
               _ASK.rate("agent_tool_uses_total", "agent"), stacked=True),
         lines(
             "Share of failures by agent",
-            "Failed calls by the agent that made them: one agent alone points at how it calls, all of them at the tool.",
+            "One agent alone points at how it calls, all of them at the tool.",
             "percentunit",
             ratio(
                 _ASK.rate("agent_tool_uses_total", "agent", status=_FAILED),
