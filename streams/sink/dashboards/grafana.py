@@ -77,7 +77,6 @@ def _source() -> Json:
         "name": "datasource",
         "label": "Data source",
         "query": "prometheus",
-        "current": {},
         "refresh": 1,
     }
 
@@ -90,7 +89,7 @@ def _variable(variable: Variable) -> Json:
         "name": variable.name,
         "label": variable.label,
         "datasource": SOURCE,
-        "query": {"query": query, "refId": variable.name},
+        "query": query,
         "definition": query,
         "refresh": 2,  # with the time range: keys come and go
         "sort": 1,
@@ -246,6 +245,7 @@ _LEGEND: Final[Json] = {
 _CUSTOM: Final[Mapping[str, Json]] = {
     "timeseries": {"drawStyle": "line", "lineWidth": 1, "showPoints": "never", "spanNulls": False},
     "state-timeline": {"fillOpacity": 70, "lineWidth": 0},
+    "table": {"align": "auto", "inspect": False},
 }
 _OPTIONS: Final[Mapping[str, Json]] = {
     "stat": {
@@ -253,6 +253,9 @@ _OPTIONS: Final[Mapping[str, Json]] = {
         "colorMode": "value",
         "justifyMode": "auto",
         "textMode": "value",
+        "wideLayout": True,
+        "showPercentChange": False,
+        "percentChangeColorMode": "standard",
         "orientation": "auto",
         "reduceOptions": _LAST,
     },
@@ -260,17 +263,31 @@ _OPTIONS: Final[Mapping[str, Json]] = {
     "gauge": {
         "showThresholdLabels": False,
         "showThresholdMarkers": True,
+        "sizing": "auto",
+        "minVizWidth": 75,
+        "minVizHeight": 75,
         "orientation": "auto",
         "reduceOptions": _LAST,
     },
     "bargauge": {
         "displayMode": "gradient",
         "valueMode": "color",
+        "namePlacement": "auto",
+        "sizing": "auto",
+        "minVizWidth": 8,
+        "minVizHeight": 16,
+        "maxVizHeight": 300,
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": False, "calcs": []},
         "showUnfilled": True,
         "orientation": "horizontal",
         "reduceOptions": _LAST,
     },
-    "table": {"showHeader": True, "cellHeight": "sm", "sortBy": [{"displayName": "Value", "desc": True}]},
+    "table": {
+        "frameIndex": 0,
+        "showHeader": True,
+        "cellHeight": "sm",
+        "sortBy": [{"displayName": "Value", "desc": True}],
+    },
     "heatmap": {
         "calculate": False,
         "cellGap": 1,
