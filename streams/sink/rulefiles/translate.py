@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from streams.fold.session import OVERFLOW
 from streams.rule.amount import amount_text, duration_text
 from streams.rule.model import Gauge, Quantile, Ratio, Rule, Sum, Total
-from streams.rule.reading import Unit
+from streams.rule.reading import SESSION, Unit
 from streams.rule.wording import render
 from streams.sink import promql
 from streams.sink.catalog import OF_DIMENSION
@@ -205,7 +205,7 @@ def _counted(rule: Rule, reason: str) -> Alert:
         name=rule.name,
         expr=f"sum without ({labels}) ({firing}) > 0",
         severity=rule.severity,
-        summary=f"{rule.name} fires for {{{{ $value }}}} keys",
+        summary=f"{rule.name} fires for {{{{ $value }}}} {'sessions' if rule.over == SESSION else 'keys'}",
         description=f"Counted by the rule itself, because {reason}. The alert topic names each {rule.over} and its "
         "value: agent-streams alerts.",
         labels=rule.labels,
