@@ -2,7 +2,19 @@
 
 from typing import Final
 
-from streams.sink.dashboards.panel import ANY_IS_BAD, BLUE, YELLOW, Ask, Board, Section, lines, stat, states, table
+from streams.sink.dashboards.panel import (
+    ANY_IS_BAD,
+    BLUE,
+    YELLOW,
+    Ask,
+    Board,
+    Section,
+    lines,
+    or_zero,
+    stat,
+    states,
+    table,
+)
 from streams.sink.dashboards.tools import CIRCUIT_WORDS
 
 _ASK: Final = Ask(())
@@ -11,17 +23,17 @@ _OVERVIEW: Final = Section(
     "Overview",
     (
         stat("Critical", "Critical alerts that fire now.", "short",
-             _ASK.level("agent_alerts", state="firing", severity="critical"), steps=ANY_IS_BAD),
+             or_zero(_ASK.level("agent_alerts", state="firing", severity="critical")), steps=ANY_IS_BAD),
         stat("Warnings", "Warnings that fire now.", "short",
-             _ASK.level("agent_alerts", state="firing", severity="warning"), steps=((1, YELLOW),)),
+             or_zero(_ASK.level("agent_alerts", state="firing", severity="warning")), steps=((1, YELLOW),)),
         stat("Infos", "Alerts for information that fire now.", "short",
-             _ASK.level("agent_alerts", state="firing", severity="info"), steps=((1, BLUE),)),
+             or_zero(_ASK.level("agent_alerts", state="firing", severity="info")), steps=((1, BLUE),)),
         stat("Pending", "Alerts whose condition holds, but not for long enough yet.", "short",
-             _ASK.level("agent_alerts", state="pending"), steps=((1, YELLOW),)),
+             or_zero(_ASK.level("agent_alerts", state="pending")), steps=((1, YELLOW),)),
         stat("Open circuits", "Circuits that let no call through.", "short",
-             _ASK.level("agent_circuit_breakers", state="open"), steps=ANY_IS_BAD),
+             or_zero(_ASK.level("agent_circuit_breakers", state="open")), steps=ANY_IS_BAD),
         stat("Half-open circuits", "Circuits that let a few calls through to try.", "short",
-             _ASK.level("agent_circuit_breakers", state="half_open"), steps=((1, YELLOW),)),
+             or_zero(_ASK.level("agent_circuit_breakers", state="half_open")), steps=((1, YELLOW),)),
     ),
 )  # fmt: skip
 _ALERTS: Final = Section(

@@ -14,7 +14,6 @@ from streams.sink.dashboards.panel import (
     GREEN,
     GRID_WIDTH,
     JOB,
-    RATE,
     WORKERS,
     Board,
     Panel,
@@ -101,15 +100,15 @@ def _variable(variable: Variable) -> Json:
 
 
 def _firing() -> Json:
-    """Mark when alerts began to fire."""
-    grown = promql.grown("increase", "agent_alert_transitions_total", RATE, {"job": JOB, "state": "firing"})
+    """Mark while alerts fire: points that follow one another become a region."""
+    firing = promql.once("agent_alerts", promql.select("agent_alerts", {"job": JOB, "state": "firing"}))
     return {
-        "name": "Alerts that began to fire",
+        "name": "Alerts that fire",
         "datasource": SOURCE,
         "enable": True,
         "hide": False,
         "iconColor": "red",
-        "expr": f"{promql.by('sum', ('alert', 'severity'), grown)} > 0",
+        "expr": f"{promql.by('sum', ('alert', 'severity'), firing)} > 0",
         "step": "30s",
         "titleFormat": "{{alert}}",
         "textFormat": "{{severity}}",

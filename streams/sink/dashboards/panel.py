@@ -184,6 +184,11 @@ def ratio(of: Target, to: Target) -> Target:
     return Target(f"{of.expr} / {to.expr}", of.legend)
 
 
+def or_zero(target: Target) -> Target:
+    """Show 0 where there is nothing to count, such as an alert that has never fired."""
+    return target._replace(expr=f"{target.expr} or vector(0)")
+
+
 def named(target: Target, legend: str) -> Target:
     """Call the series of a query something else."""
     return target._replace(legend=legend)

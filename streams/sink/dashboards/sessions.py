@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from streams.sink.dashboards.panel import ANY_IS_BAD, Ask, Board, Section, Variable, lines, ratio, stat, table
+from streams.sink.dashboards.panel import ANY_IS_BAD, Ask, Board, Section, Variable, lines, or_zero, ratio, stat, table
 
 _VARIABLES: Final = (Variable("agent", "Agent", "agent_events_total", "agent"),)
 _ASK: Final = Ask(_VARIABLES)
@@ -20,7 +20,7 @@ _OVERVIEW: Final = Section(
         stat("Cost per session", "Cost within the range shown, per session that began in it.", "currencyUSD",
              ratio(_ASK.increase("agent_cost_usd_total"), _ASK.increase("agent_sessions_started_total"))),
         stat("Sessions with an alert", "Alerts over single sessions that fire now; the alert topic names the sessions.",
-             "short", _ASK.level("agent_alerts", alert="Session.*", state="firing"), steps=ANY_IS_BAD),
+             "short", or_zero(_ASK.level("agent_alerts", alert="Session.*", state="firing")), steps=ANY_IS_BAD),
     ),
 )  # fmt: skip
 _LIVES: Final = Section(

@@ -11,6 +11,7 @@ import yaml
 
 from streams.rule.defaults import default_rules
 from streams.rule.parse import parse_rules
+from streams.sink.dashboards.boards import BOARDS
 from streams.sink.rulefiles.files import HEALTH_FILE, RULES_FILE, alerts, files, groups
 from streams.sink.rulefiles.health import Watch
 from streams.sink.rulefiles.model import RUNBOOKS, anchor
@@ -57,11 +58,11 @@ def test_promtool_finds_no_fault() -> None:
     assert not done.stderr
 
 
-@pytest.mark.parametrize("file", CASES, ids=lambda file: file.name)
-def test_alerts_fire_when_they_should_and_only_then(file: Path) -> None:
-    done = promtool("test", "rules", file)
+def test_alerts_fire_when_they_should_and_only_then() -> None:
+    done = promtool("test", "rules", *CASES)
 
     assert 0 == done.returncode, done.stdout + done.stderr
+    assert len(CASES) == done.stdout.count("SUCCESS")
 
 
 def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:
@@ -83,6 +84,17 @@ def test_a_runbook_says_what_it_means_where_to_look_and_what_to_do(name: str) ->
 
     assert [text.count(part) for part in PARTS] == [1, 1, 1]
     assert sorted(PARTS, key=text.index) == list(PARTS)
+
+
+def test_what_a_runbook_points_at_is_on_a_dashboard() -> None:
+    """What stands in *italics* is the name of a dashboard, of a section or of a panel."""
+    shown = {board.title.removeprefix("AgentStreams / ") for board in BOARDS.values()}
+    for section in (section for board in BOARDS.values() for section in board.sections):
+        shown |= {section.title, *(panel.title for panel in section.panels)}
+    said = re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", " ".join("".join(sections().values()).split()))
+
+    assert len(said) > 20
+    assert [] == sorted(set(said) - shown)
 
 
 def test_a_link_leads_to_the_section() -> None:
