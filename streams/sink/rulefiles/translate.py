@@ -11,16 +11,22 @@ from typing import Final, NamedTuple
 from streams.fold.session import OVERFLOW
 from streams.rule.amount import amount_text, duration_text
 from streams.rule.model import Gauge, Quantile, Ratio, Rule, Sum, Total
-from streams.rule.reading import SESSION, Unit
+from streams.rule.reading import SESSION
 from streams.rule.wording import render
 from streams.sink import promql
 from streams.sink.catalog import OF_DIMENSION
-from streams.sink.metric import NANO_PER_USD, US_PER_SECOND, Metric
+from streams.sink.metric import Metric
 from streams.sink.promql import Suffix
 from streams.sink.rulefiles.model import Alert, Record
 
 WINDOW_MS_LEAST: Final = 60_000  # four scrapes at 15 s: with fewer, one that fails leaves nothing to count
-_DIVISORS: Final[Mapping[Unit, int]] = {"us": US_PER_SECOND, "nano_usd": NANO_PER_USD}
+_VALUES: Final[Mapping[str, str]] = {
+    "ratio": "{{ $value | humanizePercentage }}",
+    "us": "{{ $value | humanizeDuration }}",
+    "nano_usd": '{{ printf "%.2f" $value }} USD',
+    "count": '{{ printf "%.0f" $value }}',
+    "tokens": '{{ printf "%.0f" $value }}',
+}
 _ALL: Final = "all"
 _AGENT: Final = "agent"  # every event has one, so their rows add up to everything
 
@@ -86,8 +92,9 @@ def _condition(rule: Rule, records: dict[str, Record]) -> str:
             count = _sum(rule, rule.value.to, records)
             value = f"{_term(_sum(rule, rule.value.of, records))} / {_term(count)}"
         case Quantile():
-            count = _histogram(rule, rule.value.of, "_count", records)
-            value = f"histogram_quantile({rule.value.q:g}, {_histogram(rule, rule.value.of, '_bucket', records)})"
+            observed = _Source(_observed(rule, rule.value.of), ())
+            count = _added(rule, observed, "_count", records)
+            value = f"histogram_quantile({rule.value.q:g}, {_added(rule, observed, '_bucket', records)})"
         case Gauge():
             raise Untranslatable(f"{rule.value.field} is not exported")
     if not count and rule.min_count:
@@ -101,7 +108,17 @@ def _term(expr: str) -> str:
 
 
 def _limit(rule: Rule) -> str:
-    return f"{rule.limit / _DIVISORS.get(rule.unit, 1):.15g}"
+    """Write the limit in what the value is exported in."""
+    match rule.value:
+        case Ratio():
+            scale = _source(rule, rule.value.of[0]).metric.scale / _source(rule, rule.value.to[0]).metric.scale
+        case Quantile():
+            scale = _observed(rule, rule.value.of).scale
+        case Sum() | Total():
+            scale = _source(rule, rule.value.fields[0]).metric.scale
+        case Gauge():
+            scale = 1
+    return f"{rule.limit / scale:.15g}"
 
 
 def _sum(rule: Rule, fields: Iterable[str], records: dict[str, Record] | None) -> str:
@@ -128,11 +145,12 @@ def _source(rule: Rule, field: str) -> _Source:
     raise Untranslatable(f"{field} is not exported by {over}")
 
 
-def _histogram(rule: Rule, name: str, suffix: Suffix, records: dict[str, Record]) -> str:
+def _observed(rule: Rule, name: str) -> Metric:
+    """Find the histogram of an observation."""
     over = _AGENT if rule.over == _ALL else rule.over
     for metric in OF_DIMENSION[over]:
         if metric.histogram == name:
-            return _added(rule, _Source(metric, ()), suffix, records)
+            return metric
     raise Untranslatable(f"{name} is not exported by {over}")
 
 
@@ -175,7 +193,7 @@ def _words(rule: Rule) -> dict[str, str]:
     return {
         "alert": rule.name,
         "severity": rule.severity,
-        "value": _value(rule.unit),
+        "value": _VALUES.get(rule.unit, '{{ printf "%.4g" $value }}'),
         "limit": amount_text(rule.limit, rule.unit),
         "count": f"at least {rule.min_count:,}" if rule.min_count else "the",
         "window": duration_text(rule.window_ms),
@@ -183,18 +201,6 @@ def _words(rule: Rule) -> dict[str, str]:
         **rule.labels,
         **{column: f"{{{{ $labels.{column} }}}}" for column in rule.subject.columns},
     }
-
-
-def _value(unit: Unit) -> str:
-    match unit:
-        case "ratio":
-            return "{{ $value | humanizePercentage }}"
-        case "us" | "ms":
-            return "{{ $value | humanizeDuration }}"
-        case "nano_usd":
-            return '{{ printf "%.2f" $value }} USD'
-        case _:
-            return '{{ printf "%.0f" $value }}'
 
 
 def _counted(rule: Rule, reason: str) -> Alert:
