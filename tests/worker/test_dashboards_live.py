@@ -52,6 +52,7 @@ def one_round(number: int, now_ms: int) -> Iterator[tuple[bytes, bytes]]:
             yield b"odd", each
         else:
             yield _record({**each, "id": f"{number}-{each['id']}", "session_id": f"every-{number}", "time": now_ms})
+    yield from map(_record, of_services(number, now_ms))
     odd = {"kind": "cycle", "phase": "planning", "agent": "planner", "session_id": "odd"}
     yield _record({**odd, "id": f"{number}-fresh", "time": now_ms})
     yield _record({**odd, "id": f"{number}-fresh", "time": now_ms})
@@ -65,6 +66,26 @@ def one_round(number: int, now_ms: int) -> Iterator[tuple[bytes, bytes]]:
         "provider": "openai",
     }
     yield _record({**runaway, "id": f"{number}-run", "time": now_ms, "input_tokens": 6_000_000, "output_tokens": 9})
+
+
+def of_services(number: int, now_ms: int) -> Iterator[dict[str, Any]]:
+    """Yield events of the services around agents: a call between agents, routing, rate limits and a cache."""
+    asked = {"target": "writer", "operation": "query", "call_id": f"a{number}"}
+    routed = {"provider": "openai", "task_type": "chat", "input_tokens": 90, "output_tokens": 30}
+    limited = {"kind": "rate_limit", "endpoint": "/run", "workspace": "acme"}
+    cached = {"kind": "cache", "cache": "answers", "operation": "get", "duration_ms": 3}
+    for at, event in enumerate(
+        (
+            {"kind": "a2a_start", **asked},
+            {"kind": "a2a_end", **asked, "duration_ms": 300, "response_bytes": 900},
+            {"kind": "ccr", **routed, "duration_ms": 200},
+            {**limited, "result": "allowed"},
+            {**limited, "result": "denied"},
+            {**cached, "result": "hit"},
+            {**cached, "result": "miss"},
+        )
+    ):
+        yield {"id": f"{number}-service-{at}", "time": now_ms, "agent": "planner", "session_id": "services", **event}
 
 
 def _record(event: dict[str, Any]) -> tuple[bytes, bytes]:
