@@ -74,17 +74,16 @@ def of_services(number: int, now_ms: int) -> Iterator[dict[str, Any]]:
     routed = {"provider": "openai", "task_type": "chat", "input_tokens": 90, "output_tokens": 30}
     limited = {"kind": "rate_limit", "endpoint": "/run", "workspace": "acme"}
     cached = {"kind": "cache", "cache": "answers", "operation": "get", "duration_ms": 3}
-    for at, event in enumerate(
-        (
-            {"kind": "a2a_start", **asked},
-            {"kind": "a2a_end", **asked, "duration_ms": 300, "response_bytes": 900},
-            {"kind": "ccr", **routed, "duration_ms": 200},
-            {**limited, "result": "allowed"},
-            {**limited, "result": "denied"},
-            {**cached, "result": "hit"},
-            {**cached, "result": "miss"},
-        )
-    ):
+    events: tuple[dict[str, Any], ...] = (
+        {"kind": "a2a_start", **asked},
+        {"kind": "a2a_end", **asked, "duration_ms": 300, "response_bytes": 900},
+        {"kind": "ccr", **routed, "duration_ms": 200},
+        {**limited, "result": "allowed"},
+        {**limited, "result": "denied"},
+        {**cached, "result": "hit"},
+        {**cached, "result": "miss"},
+    )
+    for at, event in enumerate(events):
         yield {"id": f"{number}-service-{at}", "time": now_ms, "agent": "planner", "session_id": "services", **event}
 
 

@@ -186,7 +186,7 @@ def ratio(of: Target, to: Target) -> Target:
 
 def or_zero(target: Target) -> Target:
     """Show 0 where there is nothing to count, such as an alert that has never fired."""
-    return target._replace(expr=f"{target.expr} or vector(0)")
+    return target._replace(expr=f"({target.expr} or vector(0))")
 
 
 def named(target: Target, legend: str) -> Target:
