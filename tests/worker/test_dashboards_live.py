@@ -17,7 +17,9 @@ from harness import Fleet as Programs
 from live_prometheus import Prometheus, prometheus
 from through_stages import of_every_kind
 
+from streams.event.model import KINDS
 from streams.sink.dashboards.boards import files
+from streams.stage import examples
 from streams.topology import EVENTS
 from streams.worker.loopback import HOST, free_ports
 
@@ -53,6 +55,9 @@ def one_round(number: int, now_ms: int) -> Iterator[tuple[bytes, bytes]]:
         else:
             yield _record({**each, "id": f"{number}-{each['id']}", "session_id": f"every-{number}", "time": now_ms})
     yield from map(_record, of_services(number, now_ms))
+    for kind in KINDS:
+        own = {"id": f"{number}-{kind}", "time": now_ms, "session_id": f"example-{number}", "source": None, "seq": None}
+        yield _record({**examples.event(kind), **own})
     odd = {"kind": "cycle", "phase": "planning", "agent": "planner", "session_id": "odd"}
     yield _record({**odd, "id": f"{number}-fresh", "time": now_ms})
     yield _record({**odd, "id": f"{number}-fresh", "time": now_ms})

@@ -8,11 +8,12 @@ from streams.sink.dashboards.alerts import ALERTS
 from streams.sink.dashboards.grafana import text
 from streams.sink.dashboards.panel import Board
 from streams.sink.dashboards.pipeline import PIPELINE
+from streams.sink.dashboards.rest import rest
 from streams.sink.dashboards.sessions import SESSIONS
 from streams.sink.dashboards.tokens import TOKENS
 from streams.sink.dashboards.tools import TOOLS
 
-BOARDS: Final[Mapping[str, Board]] = {
+_CHOSEN: Final[Mapping[str, Board]] = {
     "agents": AGENTS,
     "tools": TOOLS,
     "tokens": TOKENS,
@@ -20,6 +21,7 @@ BOARDS: Final[Mapping[str, Board]] = {
     "alerts": ALERTS,
     "pipeline": PIPELINE,
 }
+BOARDS: Final[Mapping[str, Board]] = {**_CHOSEN, "rest": rest(_CHOSEN.values())}
 
 
 def files() -> dict[str, str]:

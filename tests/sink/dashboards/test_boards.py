@@ -13,6 +13,7 @@ from promql_reading import Selector, selectors
 from streams.sink.dashboards.boards import BOARDS, files
 from streams.sink.dashboards.grafana import dashboard
 from streams.sink.dashboards.panel import GRID_WIDTH, Ask
+from streams.sink.dashboards.rest import LEFT_OUT, rest, shown_on
 from streams.sink.promql import CATALOGUE, FOREIGN, TARGET_LABELS, UnknownMetric
 
 ROOT: Final = Path(__file__).parents[3]
@@ -173,6 +174,28 @@ def test_identities_are_unique_and_short_enough() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_board_cannot_be_edited_where_it_would_be_overwritten(name: str) -> None:
     assert board(name)["editable"] is False
+
+
+def test_every_metric_is_on_a_board() -> None:
+    kept = {metric.name for metric in CATALOGUE.values() if metric.kind not in LEFT_OUT}
+
+    assert kept == shown_on(BOARDS.values())
+
+
+def test_what_one_board_shows_the_rest_does_not() -> None:
+    others = [each for name, each in BOARDS.items() if name != "rest"]
+
+    assert not shown_on(others) & shown_on([BOARDS["rest"]])
+
+
+def test_a_metric_of_any_kind_gets_a_panel_of_its_own() -> None:
+    """Also those that are on other boards now."""
+    everything = rest([])
+    panels = [panel for section in everything.sections for panel in section.panels]
+
+    assert [] == faults(dashboard(everything))
+    assert len(CATALOGUE) - 1 == len(panels)
+    assert all(panel.unit in UNITS for panel in panels)
 
 
 def test_a_metric_that_goes_away_fails_by_name() -> None:
