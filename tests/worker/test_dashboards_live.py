@@ -74,12 +74,15 @@ def one_round(number: int, now_ms: int) -> Iterator[tuple[bytes, bytes]]:
 
 
 def of_services(number: int, now_ms: int) -> Iterator[dict[str, Any]]:
-    """Yield events of the services around agents: a call between agents, routing, rate limits and a cache."""
+    """Yield a request that thinks, a call between agents, routing, rate limits and a cache."""
     asked = {"target": "writer", "operation": "query", "call_id": f"a{number}"}
     routed = {"provider": "openai", "task_type": "chat", "input_tokens": 90, "output_tokens": 30}
     limited = {"kind": "rate_limit", "endpoint": "/run", "workspace": "acme"}
     cached = {"kind": "cache", "cache": "answers", "operation": "get", "duration_ms": 3}
     events: tuple[dict[str, Any], ...] = (
+        {"kind": "agent_start", "call_id": f"t{number}"},
+        {"kind": "cycle", "phase": "planning", "duration_ms": 40},
+        {"kind": "agent_end", "call_id": f"t{number}", "duration_ms": 900},
         {"kind": "a2a_start", **asked},
         {"kind": "a2a_end", **asked, "duration_ms": 300, "response_bytes": 900},
         {"kind": "ccr", **routed, "duration_ms": 200},
