@@ -1,6 +1,5 @@
 """Which rule files are there, and what is in them?  Two: one made of our rules, one about the pipeline itself."""
 
-from collections.abc import Iterable
 from typing import Final
 
 from streams.rule.model import RuleSet
@@ -45,12 +44,6 @@ def files(rules: RuleSet, watch: Watch, runbooks: str = RUNBOOKS) -> dict[str, s
         RULES_FILE: text(groups(rules), _OF_RULES + _only_counts(rules), runbooks),
         HEALTH_FILE: text((health(watch),), _OF_HEALTH, runbooks),
     }
-
-
-def alerts(rules: RuleSet, watch: Watch) -> Iterable[str]:
-    """Yield the name of every alert, of the rules and of the pipeline."""
-    for group in (*groups(rules), health(watch)):
-        yield from (alert.name for alert in group.alerts)
 
 
 def _only_counts(rules: RuleSet) -> str:

@@ -12,14 +12,15 @@ import yaml
 from streams.rule.defaults import default_rules
 from streams.rule.parse import parse_rules
 from streams.sink.dashboards.boards import BOARDS
-from streams.sink.rulefiles.files import HEALTH_FILE, RULES_FILE, alerts, files, groups
-from streams.sink.rulefiles.health import Watch
+from streams.sink.rulefiles.files import HEALTH_FILE, RULES_FILE, files, groups
+from streams.sink.rulefiles.health import Watch, health
 from streams.sink.rulefiles.model import RUNBOOKS, anchor
 
 ROOT: Final = Path(__file__).parents[3]
 RULES: Final = ROOT / "k8s" / "rules"
 CASES: Final = sorted((RULES / "tests").glob("*.test.yaml"))
-ALERTS: Final = sorted(alerts(default_rules(), Watch()))
+GROUPS: Final = (*groups(default_rules()), health(Watch()))
+ALERTS: Final = sorted(alert.name for group in GROUPS for alert in group.alerts)
 PARTS: Final = ("**It means**", "**Look**", "**Do**")
 
 
