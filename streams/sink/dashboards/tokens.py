@@ -66,6 +66,15 @@ _COST: Final = Section(
              _ASK.increase("agent_provider_cost_usd_total", "provider")),
     ),
 )  # fmt: skip
+_TRUST: Final = Section(
+    "How far they can be trusted",
+    (
+        dial("Computed cost", "Share of the cost within the range shown that was computed from a list of prices.",
+             ratio(_ASK.increase("agent_computed_cost_usd_total"), _ASK.increase("agent_cost_usd_total")), width=12),
+        lines("Reports of a whole and of its parts", "Tokens that wholes named beyond their parts (over) or short of "
+              "them (under), per second.", "short", _ASK.rate("agent_aggregate_gap_tokens_total", "direction")),
+    ),
+)  # fmt: skip
 _REPORTS: Final = Section(
     "Usage reports",
     (
@@ -81,5 +90,5 @@ TOKENS: Final = Board(
     "AgentStreams / Tokens and cost",
     "Tokens and money: by agent, model, provider and tenant. What nobody priced adds nothing to the cost.",
     _VARIABLES,
-    (_OVERVIEW, _TOKENS, _COST, _REPORTS),
+    (_OVERVIEW, _TOKENS, _COST, _TRUST, _REPORTS),
 )
