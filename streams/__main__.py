@@ -47,6 +47,7 @@ COMMANDS: Final = {
     "schema": _Command("schema", "schema", _PREPARE),
     "dashboards": _Command("dashboards", "dashboards", _PREPARE),
     "prometheus-rules": _Command("prometheus_rules", "prometheus_rules", _PREPARE),
+    "metrics": _Command("metrics", "metrics", _PREPARE),
     "settings": _Command("settings", "settings", _PREPARE),
 }
 

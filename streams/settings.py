@@ -17,6 +17,8 @@ from pydantic_settings import SettingsConfigDict
 from streams import variables
 from streams.output_settings import OTLP_FIELDS, OutputSettings, check_otlp
 from streams.profiles import PRODUCTION, WORKER_DEFAULTS
+from streams.rule.declared import EXAMPLE as CUSTOM_EXAMPLE
+from streams.rule.declared import read_customs
 from streams.rule.faults import Faults
 from streams.variables import EMITTER
 
@@ -143,6 +145,13 @@ class Settings(OutputSettings):
     prices_file: Path | None = Field(
         default=None, description="Prices of your own (YAML), which win over the list that is shipped."
     )
+    custom_metrics: str | None = Field(
+        default=None,
+        max_length=65_536,
+        description="Metrics that publishers may send as custom events, for workers and exporters alike. Any other "
+        "custom event is refused.",
+        examples=[CUSTOM_EXAMPLE],
+    )
 
     # ---- what a process shows of itself
     exporter_host: str = Field(default="127.0.0.1", min_length=1, description="Where the exporter listens.")
@@ -241,6 +250,11 @@ def _check_redaction(settings: Settings, faults: Faults) -> None:
     _check_file(faults, "redaction_file", settings.redaction_file)
 
 
+def _check_custom(settings: Settings, faults: Faults) -> None:
+    if settings.custom_metrics is not None:
+        read_customs(settings.custom_metrics, faults, variable("custom_metrics"))
+
+
 def _check_file(faults: Faults, name: str, path: Path | None) -> None:
     if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
         faults.note(variable(name), str(path), "a file that we may read", "correct the path, or its permissions")
@@ -294,6 +308,7 @@ _COMBINATIONS: Final[tuple[tuple[tuple[str, ...], Callable[[Settings, Faults], N
     (("pricing", "prices_file"), _check_prices),
     (("redaction_file",), _check_redaction),
     (OTLP_FIELDS, check_otlp),
+    (("custom_metrics",), _check_custom),
     (("heartbeat_ms", "session_timeout_ms", "request_timeout_ms"), _check_session),
     (_FLUSH, _check_flush),
     (("redis_url",), _check_redis),
@@ -461,6 +476,8 @@ def _metadata(info: FieldInfo) -> Iterable[Any]:
 def _expected_text(field: str, info: FieldInfo) -> str:
     if field == "kafka_bootstrap_servers":
         return "host:port, several separated by commas"
+    if field == "custom_metrics":
+        return "a JSON array of metrics: name, kind (counter, gauge or histogram), labels, buckets, help"
     most = _bound(info, "max_length")
     if _bound(info, "pattern") or any(getattr(each, "pattern", None) for each in info.metadata):
         return f"letters, digits, dots, dashes and underscores, 1 to {most}"

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final, NamedTuple
 
+from rare_ledger import Part, rare_parts
+
 Event = dict[str, Any]
 Totals = dict[str, int]
 Place = tuple[str, tuple[str, ...]]  # dimension and labels
@@ -123,6 +125,7 @@ def _add_to_session(totals: Totals, event: Event) -> None:
     kind = event["kind"]
     if kind in {"error", "heartbeat"}:
         grow(totals, f"{kind}s")
+    grow(totals, "cycles", int(kind == "cycle"))
     if kind == "token_usage" and event.get("scope", "leaf") == "leaf":
         for name in USAGE:
             grow(totals, name, event.get(name) or 0)
@@ -166,7 +169,12 @@ def added(event: Event) -> Totals:
         totals[f"{NOUNS[noun]}_started"] = 1
     elif kind in DURATIONS:
         totals[f"{NOUNS[noun]}_{event.get('status', 'success')}"] = 1
+        if kind != "tool_end":
+            grow(totals, f"{NOUNS[noun]}_streaming", int(event.get("streaming", False)))
+        if event.get("finish_reason") in {"max_tokens", "length"}:
+            totals["model_calls_max_tokens"] = 1
         if kind == "tool_end":
+            grow(totals, "tool_calls_parallel", int("parallel_group" in event))
             grow(totals, "tool_retries", int(event.get("attempt", 1) > 1))
             grow(totals, "tool_input_bytes", event.get("input_bytes", 0))
             grow(totals, "tool_output_bytes", event.get("output_bytes", 0))
@@ -185,13 +193,17 @@ def added(event: Event) -> Totals:
 
 
 def durations(event: Event) -> dict[str, int]:
-    """Say what an event adds to histograms, in µs."""
+    """Say what an event adds to histograms, in stored units."""
     kind = event["kind"]
     if kind not in DURATIONS:
         return {}
     found = {DURATIONS[kind]: micros(event.get("duration_ms", 0))}
     if event.get("first_token_ms") is not None:
         found["first_token"] = micros(event["first_token_ms"])
+    if "temperature" in event:
+        found["temperature"] = int(event["temperature"] * 1_000_000 + 0.5)
+    if kind == "agent_end" and event.get("response_bytes"):
+        found["response_bytes"] = event["response_bytes"]
     return found
 
 
@@ -215,6 +227,17 @@ class KeyTotals:
             if not late:
                 grow(self.in_bins, name)
 
+    def add_part(self, part: Part, *, late: bool) -> None:
+        """Add what an event of a rare kind adds to this key."""
+        for name, by in part.sums.items():
+            grow(self.sums, name, by)
+            if not late:
+                grow(self.in_panes, name, by)
+        for name, value in part.samples.items():
+            self.durations.setdefault(name, []).append(value)
+            if not late:
+                grow(self.in_bins, name)
+
 
 def dimension_totals(counted: Iterable[Counted]) -> dict[Place, KeyTotals]:
     """Add up what every key of every dimension must hold in the end."""
@@ -222,4 +245,6 @@ def dimension_totals(counted: Iterable[Counted]) -> dict[Place, KeyTotals]:
     for event, late in counted:
         for place in places(event):
             totals.setdefault(place, KeyTotals()).add(event, late=late)
+        for part in rare_parts(event):
+            totals.setdefault((part.dimension, part.labels), KeyTotals()).add_part(part, late=late)
     return totals

@@ -9,11 +9,14 @@ from fleet import Fleet
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from rare import CUSTOMS, rare_events, session_end, undeclared
 from through_stages import Stages, of_every_kind, of_every_mishap, of_money
 
+from streams.event.custom import NO_CUSTOMS, Customs
 from streams.fold.price import Overrides, PriceBook
 from streams.rule.parse import parse_rules
 from streams.rule.pricefile import parse_prices
+from streams.sink.custom import custom_metrics
 from streams.sink.exposition import Page
 from streams.sink.metric import Sample
 from streams.sink.processes import OF_EXPORTER
@@ -40,8 +43,9 @@ PRICES: Final = PriceBook(Overrides(parse_prices('prices: [{model: house-model, 
 
 def full_view() -> tuple[Stages, View]:
     """Return stages that have seen every kind of event, and the view of what they wrote."""
-    stages = Stages(RULES, PRICES, payloads=PayloadPolicy(256))
+    stages = Stages(RULES, PRICES, CUSTOMS, payloads=PayloadPolicy(256))
     stages.publish(of_every_kind())
+    stages.publish([*rare_events(), *undeclared(), session_end()])
     of_every_mishap(stages)
     stages.publish(of_money())
     stages.publish(Fleet(3, sessions=50, step_ms=40).events(2_000))
@@ -66,9 +70,9 @@ def own_samples() -> dict[str, list[Sample]]:
     return {row.name: [Sample(tuple("x" for _ in row.columns), 1, 1_763_724_000_000)] for row in OF_EXPORTER}
 
 
-def render(view: View, page: Page | None = None, *, openmetrics: bool = False) -> str:
+def render(view: View, page: Page | None = None, *, openmetrics: bool = False, customs: Customs = NO_CUSTOMS) -> str:
     """Return the page of a view, or what a page that already exists makes of it now."""
-    page = page or Page(view, openmetrics=openmetrics)
+    page = page or Page(view, openmetrics=openmetrics, customs=custom_metrics(customs))
     for _ in page.refresh():
         pass
     return b"".join(page.blocks({**view.samples(), **own_samples()})).decode()

@@ -24,7 +24,7 @@ rows = st.builds(
     tools=st.dictionaries(text, st.builds(ToolTotals, count, count, count), max_size=3),
     open=st.dictionaries(
         text,
-        st.tuples(st.integers(0, 2), text, st.none() | text, st.none() | text, st.none() | text, count),
+        st.tuples(st.integers(0, 3), text, st.none() | text, st.none() | text, st.none() | text, count),
         max_size=3,
     ),
     marks=st.dictionaries(text, st.tuples(count, st.integers(1, 2**64 - 1)).map(list), max_size=3),
@@ -32,4 +32,6 @@ rows = st.builds(
         text, st.builds(Account, count, count, st.none() | text, count, st.integers(-1, 2**53), text), max_size=3
     ),
     panes=st.lists(st.builds(Pane, count, count, count), max_size=3),
+    cycles=count,
+    begun=st.dictionaries(text, st.tuples(count, count, count), max_size=3),
 )

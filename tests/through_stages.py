@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
+from streams.event.custom import NO_CUSTOMS, Customs
 from streams.fold.dedup import MARKS_MAX
 from streams.fold.ledger import CALLS_MAX
 from streams.fold.price import Pricer
@@ -39,6 +40,7 @@ class Stages:
         self,
         rules: RuleSet | None = None,
         pricer: Pricer | None = None,
+        customs: Customs = NO_CUSTOMS,
         *,
         events: int = EVENT_PARTITIONS,
         rollups: int = ROLLUP_PARTITIONS,
@@ -46,7 +48,7 @@ class Stages:
         log_bins: bool = False,
     ) -> None:
         self.sessions = [
-            SessionsPartition(number, events, rollups, rules, pricer, payloads) for number in range(events)
+            SessionsPartition(number, events, rollups, rules, pricer, payloads, customs) for number in range(events)
         ]
         self.rollups = [RollupsPartition(number, rollups, rules, log_bins=log_bins) for number in range(rollups)]
         self.plans: list[tuple[int, Plan]] = []

@@ -1,7 +1,7 @@
 """Bytes of one Kafka record into events; what is bad becomes a `Rejected` value and its neighbours still count.
 
 Never raises on input, whatever the bytes are, and never looks at keys, topics or clocks.
-A record holds one event, a JSON array of events, or one event per line.
+A record holds one event, a JSON array of events, or one event per line; each may be in a CloudEvents envelope.
 """
 
 import re
@@ -12,7 +12,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from streams.event.model import Event
+from streams.event.cloudevents import unwrap, unwrap_binary
+from streams.event.custom import Customs, observe
+from streams.event.model import Custom, Event, Plain
 
 RECORD_BYTES_MAX: Final = 1_048_576  # what a default broker accepts as one batch
 EVENTS_PER_RECORD_MAX: Final = 10_000  # 1 MiB of the smallest valid events is about 12,000
@@ -35,6 +37,7 @@ class Reason(StrEnum):
     UNKNOWN_SCHEMA = "unknown_schema"  # a schema version newer than this one
     INVALID = "invalid"  # a field is missing, of the wrong type or out of bounds
     TIME = "time"  # `time` is text but not RFC 3339 with an offset
+    UNDECLARED = "undeclared"  # a custom metric that the settings do not declare, or declare otherwise
 
 
 class Rejected(NamedTuple):
@@ -53,8 +56,10 @@ class Decoded(NamedTuple):
     rejected: Sequence[Rejected]
 
 
-_decoder: Final = msgspec.json.Decoder(Event)
-_array_decoder: Final = msgspec.json.Decoder(list[Event])
+# The first two do not know custom events, which have to be looked up: they are what the third one is for.
+_decoder: Final = msgspec.json.Decoder(Plain)
+_array_decoder: Final = msgspec.json.Decoder(list[Plain])
+_complete_decoder: Final = msgspec.json.Decoder(Event)
 _raw_array_decoder: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _any_decoder: Final = msgspec.json.Decoder(msgspec.Raw)
 
@@ -63,25 +68,40 @@ _any_decoder: Final = msgspec.json.Decoder(msgspec.Raw)
 decode_one: Final[Callable[[bytes], Event]] = _decoder.decode
 
 
-def decode_record(value: bytes | None) -> Decoded:
-    """Decode all that one record holds."""
+def decode_record(
+    value: bytes | None, customs: Customs | None = None, headers: Sequence[tuple[str, bytes]] = ()
+) -> Decoded:
+    """Decode all that one record holds.
+
+    Custom events become the observations they are declared as; without declarations they stay as they are.
+    Headers are looked at when the value is no event by itself: they may be a CloudEvents envelope in binary mode.
+    """
+    decoded = _decode_value(value, customs)
+    if decoded.rejected and headers and value is not None and len(value) <= RECORD_BYTES_MAX:
+        inside = unwrap_binary(value, headers)
+        if inside is not None:
+            return _decode_value(inside, customs)
+    return decoded
+
+
+def _decode_value(value: bytes | None, customs: Customs | None) -> Decoded:
     if value is None or not value.strip():
         return _refuse(value or b"", Reason.EMPTY, "no value" if value is None else "no text")
     if len(value) > RECORD_BYTES_MAX:
         return _refuse(value, Reason.TOO_LARGE, f"{len(value)} bytes, at most {RECORD_BYTES_MAX}")
     first = value.lstrip()[:1]
     if first == b"[":
-        return _decode_array(value)
-    event = _decode_event(value, 0)
+        return _decode_array(value, customs)
+    event = _decode_event(value, 0, customs)
     if not isinstance(event, Rejected):
         return Decoded((event,), ())
     lines = [line for line in value.splitlines() if line.strip()]
     if len(lines) > 1 and any(_is_object(line) for line in lines):
-        return _decode_parts(value, lines)
+        return _decode_parts(value, lines, customs)
     return Decoded((), (event,))
 
 
-def _decode_array(value: bytes) -> Decoded:
+def _decode_array(value: bytes, customs: Customs | None) -> Decoded:
     events = _good_array(value)
     if events is not None:
         return _bounded(value, events)
@@ -89,10 +109,10 @@ def _decode_array(value: bytes) -> Decoded:
         parts = _raw_array_decoder.decode(value)
     except Exception as error:  # noqa: BLE001  any bytes must end as a value; msgspec raises more than its own errors
         return _refuse(value, *explain(error))
-    return _decode_parts(value, [bytes(part) for part in parts])
+    return _decode_parts(value, [bytes(part) for part in parts], customs)
 
 
-def _good_array(value: bytes) -> list[Event] | None:
+def _good_array(value: bytes) -> list[Plain] | None:
     """Decode an array that is good throughout; None when its parts have to be looked at one by one."""
     try:
         events = _array_decoder.decode(value)
@@ -101,13 +121,13 @@ def _good_array(value: bytes) -> list[Event] | None:
     return events if all(event.time.__class__ is int or _timely(event) for event in events) else None
 
 
-def _decode_parts(value: bytes, parts: Sequence[bytes]) -> Decoded:
+def _decode_parts(value: bytes, parts: Sequence[bytes], customs: Customs | None) -> Decoded:
     if len(parts) > EVENTS_PER_RECORD_MAX:
         return _refuse(value, Reason.TOO_MANY, f"{len(parts)} events, at most {EVENTS_PER_RECORD_MAX}")
     events: list[Event] = []
     rejected: list[Rejected] = []
     for position, part in enumerate(parts):
-        event = _decode_event(part, position)
+        event = _decode_event(part, position, customs)
         if isinstance(event, Rejected):
             rejected.append(event)
         else:
@@ -115,7 +135,7 @@ def _decode_parts(value: bytes, parts: Sequence[bytes]) -> Decoded:
     return Decoded(events, rejected)
 
 
-def _bounded(value: bytes, events: list[Event]) -> Decoded:
+def _bounded(value: bytes, events: Sequence[Event]) -> Decoded:
     if len(events) > EVENTS_PER_RECORD_MAX:
         return _refuse(value, Reason.TOO_MANY, f"{len(events)} events, at most {EVENTS_PER_RECORD_MAX}")
     if not events:
@@ -123,13 +143,28 @@ def _bounded(value: bytes, events: list[Event]) -> Decoded:
     return Decoded(events, ())
 
 
-def _decode_event(part: bytes, position: int) -> Event | Rejected:
+def _decode_event(part: bytes, position: int, customs: Customs | None) -> Event | Rejected:
     try:
         event = decode_one(part)
+    except Exception:  # noqa: BLE001  as above
+        return _decode_rare(part, position, customs)
+    return event if _timely(event) else untimely(part, position)
+
+
+def _decode_rare(part: bytes, position: int, customs: Customs | None) -> Event | Rejected:
+    """Decode what is no plain event: a custom one, one in an envelope, or nothing that counts."""
+    event: Event
+    try:
+        event = _complete_decoder.decode(unwrap(part) or part)
     except Exception as error:  # noqa: BLE001  as above
         reason, detail = explain(error)
         return Rejected(reason, position, detail, part)
-    return event if _timely(event) else untimely(part, position)
+    if not _timely(event):
+        return untimely(part, position)
+    if not isinstance(event, Custom) or customs is None:
+        return event
+    observed = observe(event, customs)
+    return Rejected(Reason.UNDECLARED, position, observed, part) if isinstance(observed, str) else observed
 
 
 def untimely(part: bytes, position: int) -> Rejected:

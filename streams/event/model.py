@@ -400,14 +400,16 @@ class Custom(Envelope, frozen=True, kw_only=True, omit_defaults=True, gc=False, 
     labels: Annotated[dict[Name, Name], Meta(max_length=8)] | None = None
 
 
-Event: TypeAlias = (
+# A custom event stands apart: it counts only when its metric is declared.
+Plain: TypeAlias = (
     SessionStart | SessionEnd | AgentStart | AgentEnd | Heartbeat
     | ModelStart | ModelEnd | TokenUsage | ModelSwitch | ParameterChange
     | ToolStart | ToolEnd | Cycle | Message | Feedback
     | Error | RateLimit | Degraded | Guard | Cache | Resource
     | Discovery | Execution | SdkGeneration | Filtering | Skill | Security
-    | A2AStart | A2AEnd | Ccr | Payload | Custom
+    | A2AStart | A2AEnd | Ccr | Payload
 )  # fmt: skip
+Event: TypeAlias = Plain | Custom
 KINDS: Final[dict[str, type[Envelope]]] = {str(cls.__struct_config__.tag): cls for cls in get_args(Event)}
 
 

@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from streams.event import model
+from streams.event.custom import Observation
 from streams.fold import ledger
 from streams.fold.cells import Cells, ExtrasCell, LedgerCell, UsageCell
+from streams.fold.extras import model_ended, request_ended, request_spent, tool_ended
+from streams.fold.kinds import CONTRIBUTE, a2a_call
 from streams.fold.live import LiveCall, LivePane, LiveRow
 from streams.fold.measure import (
     ERROR,
@@ -39,7 +42,7 @@ from streams.fold.measure import (
     USAGE,
     USAGE_AGGREGATE,
 )
-from streams.fold.session import MODEL, OPEN_MAX, REQUEST, TOOL
+from streams.fold.session import A2A, MODEL, OPEN_MAX, REQUEST, TOOL
 
 ABANDONED: Final = {
     REQUEST: REQUEST_ABANDONED,
@@ -78,8 +81,17 @@ _AGENT_START: Final = 7
 _ERROR: Final = 8
 _HEARTBEAT: Final = 9
 _SESSION_END: Final = 10
+_RARE: Final = 11
+_CYCLE: Final = 12
+_A2A_START: Final = 13
+_A2A_END: Final = 14
 _OTHER: Final = 0
 _KINDS: Final[dict[type, int]] = dict.fromkeys(model.KINDS.values(), _OTHER) | {
+    **dict.fromkeys(CONTRIBUTE, _RARE),
+    Observation: _RARE,
+    model.Cycle: _CYCLE,
+    model.A2AStart: _A2A_START,
+    model.A2AEnd: _A2A_END,
     model.ToolEnd: _TOOL_END,
     model.ToolStart: _TOOL_START,
     model.ModelEnd: _MODEL_END,
@@ -119,6 +131,32 @@ def apply(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms
         _session_end(row, event, cells, pane_ms, event_ms)
     else:
         cells.of(OTHER_EVENT, pane_ms, event.agent, event.tenant, None, None).one()
+        if kind != _OTHER:
+            _rare(row, kind, event, cells, pane_ms, event_ms)
+
+
+def _rare(row: LiveRow, kind: int, event: Any, cells: Cells, pane_ms: int, event_ms: int) -> None:
+    """Add what is told apart by its kind and not by its agent alone (see `kinds`)."""
+    cells.contribute(pane_ms, CONTRIBUTE[type(event)](event))
+    if kind == _CYCLE:
+        row.cycles += 1
+    elif kind == _A2A_START:
+        call = LiveCall(A2A, event.agent, event.tenant, event.target, event.operation, event_ms)
+        _open(row, event.call_id, call, cells, pane_ms)
+    elif kind == _A2A_END:
+        _close_a2a(row, event, cells, pane_ms)
+
+
+def _close_a2a(row: LiveRow, event: Any, cells: Cells, pane_ms: int) -> None:
+    """End a call to another agent, with the agent that its start named."""
+    call_id: str | None = event.call_id
+    call = None if call_id is None else row.open.get(call_id)
+    if call_id is None or call is None or call.family != A2A:
+        row.unmatched += 1
+        cells.contribute(pane_ms, (a2a_call(event.target, "a2a_unmatched"),))
+    else:
+        del row.open[call_id]
+        cells.contribute(pane_ms, (a2a_call(call.name or "", "a2a_ended"),))
 
 
 def _open(row: LiveRow, call_id: str | None, call: LiveCall, cells: Cells, pane_ms: int) -> None:
@@ -126,7 +164,7 @@ def _open(row: LiveRow, call_id: str | None, call: LiveCall, cells: Cells, pane_
     calls = row.open
     if call_id is None or call_id in calls:
         row.abandoned += 1
-        _count(call, ABANDONED[call.family], cells, pane_ms)
+        _give_up(call, cells, pane_ms)
         return
     if len(calls) >= OPEN_MAX:
         abandon(row, next(iter(calls)), cells, pane_ms)
@@ -137,7 +175,16 @@ def abandon(row: LiveRow, call_id: str, cells: Cells, pane_ms: int) -> None:
     """Give up on a call in flight: it counts as neither success nor error."""
     row.abandoned += 1
     call = row.open.pop(call_id)
-    _count(call, ABANDONED[call.family], cells, pane_ms)
+    if call.family == REQUEST:
+        row.begun.pop(call_id, None)
+    _give_up(call, cells, pane_ms)
+
+
+def _give_up(call: LiveCall, cells: Cells, pane_ms: int) -> None:
+    if call.family == A2A:
+        cells.contribute(pane_ms, (a2a_call(call.name or "", "a2a_abandoned"),))
+    else:
+        _count(call, ABANDONED[call.family], cells, pane_ms)
 
 
 def _count(call: LiveCall, code: int, cells: Cells, pane_ms: int) -> None:
@@ -225,7 +272,11 @@ def _agent_start(row: LiveRow, event: Any, cells: Cells, pane_ms: int, event_ms:
     agent: str = event.agent
     tenant: str | None = event.tenant
     cells.of(REQUEST_STARTED, pane_ms, agent, tenant, None, None).one()
-    _open(row, event.call_id, LiveCall(REQUEST, agent, tenant, None, None, event_ms), cells, pane_ms)
+    call_id: str | None = event.call_id
+    fresh = call_id is not None and call_id not in row.open
+    _open(row, call_id, LiveCall(REQUEST, agent, tenant, None, None, event_ms), cells, pane_ms)
+    if call_id is not None and fresh:
+        row.begun[call_id] = (row.input_tokens + row.output_tokens, row.cost_nano_usd, row.cycles)
 
 
 def _agent_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms: int) -> None:
@@ -233,7 +284,13 @@ def _agent_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pa
     tenant: str | None = event.tenant
     status: str = event.status
     us = int(event.duration_ms * 1000 + 0.5)
-    match = _close(row, event.call_id, REQUEST, agent, tenant, None, None, cells, pane_ms)
+    call_id: str | None = event.call_id
+    match = _close(row, call_id, REQUEST, agent, tenant, None, None, cells, pane_ms)
+    if call_id is not None and match != UNMATCHED:
+        begun = row.begun.pop(call_id, None)
+        if begun is not None:
+            tokens = row.input_tokens + row.output_tokens - begun[0]
+            request_spent(event, tokens, row.cost_nano_usd - begun[1], row.cycles - begun[2], cells, pane_ms)
     failed = status in _CALL_FAILED
     row.requests += 1
     row.request_us += us
@@ -246,6 +303,8 @@ def _agent_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pa
     cells.of(_REQUEST_ENDED[match][status], pane_ms, agent, tenant, None, None).observe(us)
     if event.call_id in row.ledger:
         _settle_call(row, event, cells, pane_ms)
+    if event.streaming or event.response_bytes or event.endpoint is not None or event.completed is not None:
+        request_ended(event, cells, pane_ms)
 
 
 def _model_start(row: LiveRow, event: Any, cells: Cells, pane_ms: int, event_ms: int) -> None:
@@ -279,6 +338,14 @@ def _model_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pa
     if first_token_ms is not None:
         first_us = int(first_token_ms * 1000 + 0.5)
         cells.of(FIRST_TOKEN, pane_ms, agent, tenant, name, provider).observe(first_us)
+    if (
+        failed
+        or event.finish_reason is not None
+        or event.streaming
+        or event.temperature is not None
+        or event.error_code is not None
+    ):
+        model_ended(event, failed, cells, pane_ms)
 
 
 def _token_usage(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms: int, event_ms: int) -> None:
@@ -370,6 +437,8 @@ def _tool_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pan
         cell.add(1 if attempt > 1 else 0, input_bytes, output_bytes)
     if event.call_id in row.ledger:
         _settle_call(row, event, cells, pane_ms)
+    if event.parallel_group is not None:
+        tool_ended(event, cells, pane_ms)
 
 
 def _error(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms: int) -> None:
@@ -377,10 +446,12 @@ def _error(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_m
     if pane is not None:
         pane.errors += 1
     cells.of(ERROR[event.error_type], pane_ms, event.agent, event.tenant, None, None).one()
+    cells.contribute(pane_ms, CONTRIBUTE[model.Error](event))
 
 
 def _session_end(row: LiveRow, event: Any, cells: Cells, pane_ms: int, event_ms: int) -> None:
     cells.of(OTHER_EVENT, pane_ms, event.agent, event.tenant, None, None).one()
+    cells.contribute(pane_ms, CONTRIBUTE[model.SessionEnd](event))
     if event.session_id is not None:
         reason: str | None = event.reason
         end(row, event_ms, reason or "session_end", cells, pane_ms)

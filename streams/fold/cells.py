@@ -5,12 +5,15 @@ cells, made once per flush.  Cells stay when a flush has emptied them: what one 
 touches again.
 """
 
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
+from streams.fold.kinds import Contribution
 from streams.fold.measure import LEDGER, MEANINGS, TOOL_EXTRAS, USAGE
 from streams.fold.price import Pricer
 from streams.fold.rollup import Delta, Histogram
-from streams.fold.sketch import DURATION_BOUNDS
+from streams.fold.shapes import bounds_of
+from streams.fold.sketch import Bounds
 
 # code of the meaning, agent, tenant, name of tool or model, provider
 CellKey: TypeAlias = tuple[int, str, str | None, str | None, str | None]
@@ -23,7 +26,7 @@ PANES_KEPT_MAX: Final = 4  # of which cells are kept: the current one, and those
 
 
 class Cell:
-    """How often a meaning was seen, and with which values: µs of a duration."""
+    """How often a meaning was seen, and with which values: what its histogram observes, such as µs of a duration."""
 
     __slots__ = ("code", "count", "leaf", "tenant", "values")
 
@@ -38,10 +41,10 @@ class Cell:
         """Count one."""
         self.count += 1
 
-    def observe(self, us: int) -> None:
-        """Count one, with its duration."""
+    def observe(self, value: int) -> None:
+        """Count one, with its value."""
         self.count += 1
-        self.values.append(us)
+        self.values.append(value)
 
     def amounts(self) -> tuple[int, ...]:
         """Return the sums that go with `Meaning.amounts`."""
@@ -184,18 +187,19 @@ def _cell(code: int, leaf: Leaf, tenant: str | None) -> Cell:
 class Cells:
     """The cells of a partition; see the head of this file."""
 
-    __slots__ = ("_current", "_kept", "_pane_ms", "_panes", "_touched", "pricer")
+    __slots__ = ("_contributed", "_current", "_kept", "_pane_ms", "_panes", "_touched", "pricer")
 
     def __init__(self, pricer: Pricer | None = None) -> None:
         self.pricer: Pricer | None = pricer  # of usage reports whose publisher named no cost
         self._touched: list[Cell] = []
+        self._contributed: dict[Target, _Added] = {}
         self._kept: int = 0
         self._panes: dict[int, dict[CellKey, Cell]] = {}
         self._pane_ms: int = -2  # no pane: the first event chooses one
         self._current: dict[CellKey, Cell] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._touched)
+        return bool(self._touched) or bool(self._contributed)
 
     def of(
         self, code: int, pane_ms: int, agent: str, tenant: str | None, name: str | None, provider: str | None
@@ -216,6 +220,16 @@ class Cells:
         if cell.count == 0:
             self._touched.append(cell)
         return cell
+
+    def contribute(self, pane_ms: int, contributions: Sequence[Contribution]) -> None:
+        """Add what an event of a rare kind adds to keys of its own; pane −1: late."""
+        for each in contributions:
+            added = _at(self._contributed, each.dimension, each.labels, pane_ms)
+            sums = added.sums
+            for name, by in each.sums.items():
+                sums[name] = sums.get(name, 0) + by
+            for name, value in each.samples.items():
+                added.histogram(name).observe(value, bounds_of(name))
 
     def deltas(self) -> list[Delta]:
         """Return one delta per key of every dimension that was touched, and pane; all cells are empty then.
@@ -238,17 +252,21 @@ class Cells:
         self._touched = []
         if self._kept > CELLS_KEPT_MAX or len(self._panes) > PANES_KEPT_MAX:
             self._panes, self._kept, self._current, self._pane_ms = {}, 0, {}, -2
-        return _spread(leaves, tenants)
+        found = _spread(leaves, tenants)
+        for (dimension, labels, pane_ms), added in self._contributed.items():
+            found.append(_delta(dimension, labels, pane_ms, added))
+        self._contributed = {}
+        return found
 
 
 class _Added:
-    """Sums by measure, and durations by histogram: their sum, and counts by place."""
+    """Sums by measure, and observations by histogram: their sum, and counts by place."""
 
     __slots__ = ("durations", "sums")
 
     def __init__(self) -> None:
         self.sums: dict[str, int] = {}
-        self.durations: dict[str, _Durations] = {}
+        self.durations: dict[str, _Observed] = {}
 
     def add(self, more: "_Added") -> None:
         """Add what another has."""
@@ -258,16 +276,16 @@ class _Added:
         for name, some in more.durations.items():
             self.histogram(name).add(some)
 
-    def histogram(self, name: str) -> "_Durations":
+    def histogram(self, name: str) -> "_Observed":
         """Return one histogram, opening it when needed."""
         known = self.durations.get(name)
         if known is None:
-            known = self.durations[name] = _Durations()
+            known = self.durations[name] = _Observed()
         return known
 
 
-class _Durations:
-    """The sum of durations, and how many of them lie in which bin and bucket (bin × _BUCKETS + bucket)."""
+class _Observed:
+    """The sum of observations, and how many of them lie in which bin and bucket (bin × _BUCKETS + bucket)."""
 
     __slots__ = ("places", "sum_us")
 
@@ -275,7 +293,14 @@ class _Durations:
         self.sum_us: int = 0
         self.places: dict[int, int] = {}
 
-    def add(self, more: "_Durations") -> None:
+    def observe(self, value: int, bounds: Bounds) -> None:
+        """Add one."""
+        self.sum_us += value
+        bucket, index = bounds.place(value)
+        place = index * _BUCKETS + bucket
+        self.places[place] = self.places.get(place, 0) + 1
+
+    def add(self, more: "_Observed") -> None:
         """Add what another has."""
         self.sum_us += more.sum_us
         places = self.places
@@ -303,18 +328,18 @@ def _gather(cell: Cell, leaf: _Added, tenant: _Added | None) -> None:
                 if more is not None:
                     more[name] = more.get(name, 0) + amount
     if meaning.histogram is not None:
-        durations = _durations(cell.values)
-        leaf.histogram(meaning.histogram).add(durations)
+        observed = _observed(cell.values, bounds_of(meaning.histogram))
+        leaf.histogram(meaning.histogram).add(observed)
         if tenant is not None:
-            tenant.histogram(meaning.histogram).add(durations)
+            tenant.histogram(meaning.histogram).add(observed)
 
 
-def _durations(values: list[int]) -> _Durations:
-    found = _Durations()
+def _observed(values: list[int], bounds: Bounds) -> _Observed:
+    found = _Observed()
     places = found.places
     for value in values:
         found.sum_us += value
-        bucket, index = DURATION_BOUNDS.place(value)
+        bucket, index = bounds.place(value)
         place = index * _BUCKETS + bucket
         places[place] = places.get(place, 0) + 1
     return found

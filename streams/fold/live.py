@@ -85,9 +85,9 @@ class LiveRow:
     """All that is known of a session; the fields of `SessionRow`, and whether it changed since it was packed last."""
 
     __slots__ = (
-        "abandoned", "agent", "cache_read_tokens", "cache_write_tokens", "cost_nano_usd", "dirty", "end_reason",
-        "ended_ms", "errors", "events", "heartbeats", "incarnation", "input_tokens", "last_ms", "late", "ledger",
-        "marks",
+        "abandoned", "agent", "begun", "cache_read_tokens", "cache_write_tokens", "cost_nano_usd", "cycles", "dirty",
+        "end_reason", "ended_ms", "errors", "events", "heartbeats", "incarnation", "input_tokens", "last_ms", "late",
+        "ledger", "marks",
         "model_calls", "model_errors", "model_us", "open", "output_tokens", "panes", "reasoning_tokens",
         "request_errors", "request_us", "requests", "seen_ms", "stamp", "started_ms", "tenant", "tool_calls",
         "tool_errors", "tool_us", "tools", "unmatched", "unpriced", "user_id",
@@ -133,6 +133,8 @@ class LiveRow:
         self.marks: dict[str, Mark] = {}
         self.panes: list[LivePane] = []
         self.ledger: dict[str, Account] = {}
+        self.cycles: int = 0
+        self.begun: dict[str, tuple[int, int, int]] = {}
         self.dirty: bool = False
 
     def values(self) -> tuple[Any, ...]:
@@ -147,7 +149,7 @@ class LiveRow:
             {name: (tool.calls, tool.errors, tool.duration_us) for name, tool in self.tools.items()},
             {call_id: call.values() for call_id, call in self.open.items()},
             {source: mark.values() for source, mark in self.marks.items()},
-            self._packed_panes(), self.ledger,
+            self._packed_panes(), self.ledger, self.cycles, self.begun,
         )  # fmt: skip
 
     def _packed_panes(self) -> list[Any]:
@@ -251,6 +253,8 @@ def live(row: SessionRow) -> LiveRow:
     found.tools = {name: LiveTool(tool.calls, tool.errors, tool.duration_us) for name, tool in row.tools.items()}
     found.open = {call_id: LiveCall(*call) for call_id, call in row.open.items()}
     found.marks = {source: Mark(mark[0], mark[1]) for source, mark in row.marks.items()}
+    found.cycles = row.cycles
+    found.begun = dict(row.begun)
     found.panes = [_live_pane(pane.start_ms, pane) for pane in row.panes]
     found.ledger = row.ledger
     return found

@@ -4,13 +4,15 @@ All merges are sums of integers, hence associative and commutative; nothing here
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from streams.fold.packing import pack
-from streams.fold.sketch import DURATION_BOUNDS, DURATION_BOUNDS_US, SCALE, ZERO_BIN
+from streams.fold.shapes import bounds_of
+from streams.fold.sketch import SCALE, ZERO_BIN, bin_of
 
 BATCH_SCHEMA: Final = 1
 # Of lifetime bins: 9 % wide, so that a row of durations from 1 µs to 30 days has at most 330 of them.  A bin of this
@@ -20,7 +22,10 @@ LIFETIME_SHIFT: Final = SCALE - LIFETIME_SCALE
 
 
 class Histogram(Struct, array_like=True, gc=False):
-    """Durations of one flush: their sum, counts by explicit bucket, counts by log bin (empty when late)."""
+    """Observations of one flush: their sum, counts by explicit bucket, counts by log bin (empty when late).
+
+    The sum is in the unit of the histogram's shape, which is µs for durations.
+    """
 
     sum_us: int = 0
     buckets: dict[int, int] = {}
@@ -38,7 +43,7 @@ class Exemplar(Struct, array_like=True, gc=False, frozen=True):
 class Delta(Struct, array_like=True, gc=False):
     """What one flush adds to one key of one dimension in one 10 s pane (`pane_ms` −1: to lifetime numbers only).
 
-    Durations come as they are (`samples`, µs) while they are few, and counted (`histograms`) when that is shorter.
+    Observations come as they are (`samples`) while they are few, and counted (`histograms`) when that is shorter.
     `exemplars` names a trace for some of them, at most one per histogram.
     """
 
@@ -90,7 +95,7 @@ def add_counts(into: dict[int, int], more: dict[int, int]) -> None:
         into[key] = into.get(key, 0) + count
 
 
-def add_sums(into: dict[str, int], more: dict[str, int]) -> None:
+def add_sums(into: dict[str, int], more: Mapping[str, int]) -> None:
     """Add sums by name."""
     for name, value in more.items():
         into[name] = into.get(name, 0) + value
@@ -108,10 +113,10 @@ class LogBins(Struct, array_like=True, gc=False):
 
 
 class LifetimeHistogram(Struct, array_like=True, gc=False):
-    """Durations since ever: what the exporter shows; one count per explicit bucket, the last is +Inf.
+    """Observations since ever: what the exporter shows; one count per explicit bucket, the last is +Inf.
 
-    `exemplars` are the last traces by bucket, `log_bins` the same durations more finely where that is asked for; both
-    came later than the first rows and may be missing.
+    `exemplars` are the last traces by bucket, `log_bins` the same more finely where that is asked for; both came later
+    than the first rows and may be missing.
     """
 
     sum_us: int
@@ -148,7 +153,7 @@ class LifetimeRow(Struct, array_like=True, gc=False):
 
 
 class PaneHistogram(Struct, array_like=True, gc=False):
-    """Durations of one pane as log bins."""
+    """Observations of one pane as log bins."""
 
     sum_us: int = 0
     bins: dict[int, int] = {}
@@ -168,12 +173,15 @@ _unpack_pane: Final = msgspec.msgpack.Decoder(PaneRow).decode
 
 
 def add_delta(row: LifetimeRow, pane: PaneRow | None, delta: Delta, *, log_bins: bool = False) -> None:
-    """Add a delta to the lifetime numbers and, unless it is late, to its pane; to log bins only where they are kept."""
+    """Add a delta to the lifetime numbers and, unless it is late, to its pane; to log bins only where they are kept.
+
+    Raises LookupError for a histogram that this release does not have.
+    """
     add_sums(row.sums, delta.sums)
     if pane is not None:
         add_sums(pane.sums, delta.sums)
     for name, values in delta.samples.items():
-        _add_samples(_lifetime(row, name), None if pane is None else _binned(pane, name), values)
+        _add_samples(name, _lifetime(row, name), None if pane is None else _binned(pane, name), values)
     for name, more in delta.histograms.items():
         lifetime = _lifetime(row, name)
         lifetime.sum_us += more.sum_us
@@ -186,21 +194,22 @@ def add_delta(row: LifetimeRow, pane: PaneRow | None, delta: Delta, *, log_bins:
     for name in (*delta.samples, *delta.histograms):
         _add_log_bins(row, _lifetime(row, name), delta, name, kept=log_bins)
     for name, exemplar in delta.exemplars.items():
-        _lifetime(row, name).exemplars[DURATION_BOUNDS.place(exemplar.value_us)[0]] = exemplar
+        _lifetime(row, name).exemplars[bounds_of(name).place(exemplar.value_us)[0]] = exemplar
 
 
-def _add_samples(lifetime: LifetimeHistogram, binned: PaneHistogram | None, values: list[int]) -> None:
+def _add_samples(name: str, lifetime: LifetimeHistogram, binned: PaneHistogram | None, values: list[int]) -> None:
     total = sum(values)
+    place = bounds_of(name).place
     lifetime.sum_us += total
     buckets = lifetime.buckets
     if binned is None:
         for value in values:
-            buckets[DURATION_BOUNDS.place(value)[0]] += 1
+            buckets[place(value)[0]] += 1
         return
     binned.sum_us += total
     bins = binned.bins
     for value in values:
-        bucket, index = DURATION_BOUNDS.place(value)
+        bucket, index = place(value)
         buckets[bucket] += 1
         bins[index] = bins.get(index, 0) + 1
 
@@ -216,7 +225,7 @@ def _add_log_bins(row: LifetimeRow, lifetime: LifetimeHistogram, delta: Delta, n
     if into is None:
         into = lifetime.log_bins = LogBins(max(row.touched_ms, row.created_ms))
     values = delta.samples.get(name, ())
-    fine = Counter(DURATION_BOUNDS.place(value)[1] for value in values)
+    fine = Counter(bin_of(value) for value in values)
     into.sum_us += sum(values)
     counted = delta.histograms.get(name)
     if counted is not None:
@@ -231,7 +240,7 @@ def _add_log_bins(row: LifetimeRow, lifetime: LifetimeHistogram, delta: Delta, n
 def _lifetime(row: LifetimeRow, name: str) -> LifetimeHistogram:
     histogram = row.histograms.get(name)
     if histogram is None:
-        histogram = row.histograms[name] = LifetimeHistogram(0, [0] * (len(DURATION_BOUNDS_US) + 1))
+        histogram = row.histograms[name] = LifetimeHistogram(0, [0] * (len(bounds_of(name).uppers) + 1))
     return histogram
 
 

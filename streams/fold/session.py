@@ -23,6 +23,7 @@ CLOSED_KEPT_MS: Final = 60 * 60_000  # how long an ended session's marks and tot
 REQUEST: Final = 0
 MODEL: Final = 1
 TOOL: Final = 2
+A2A: Final = 3
 
 # a session's id; (source or agent,) for events without a session; (session id, number) of a closed incarnation
 RowKey: TypeAlias = str | tuple[str] | tuple[str, str]
@@ -101,6 +102,8 @@ class SessionRow(Struct, array_like=True, gc=False):
     marks: dict[str, list[int]] = {}
     panes: list[Pane] = []
     ledger: dict[str, Account] = {}  # what leaves and aggregates reported, by call
+    cycles: int = 0
+    begun: dict[str, tuple[int, int, int]] = {}  # by request in flight: tokens, nano-USD and cycles when it began
 
 
 # A stored row starts with what a load needs to see without decoding the rest.

@@ -21,6 +21,7 @@ _MONEY: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?USD")
 _PERCENT: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?) ?%")
 _NANO_PER_USD: Final = 10**9
 _US_PER_MS: Final = 1000
+_MILLION: Final = 1_000_000
 
 SHAPES: Final[dict[Unit, str]] = {
     "count": "a number such as 10",
@@ -29,6 +30,7 @@ SHAPES: Final[dict[Unit, str]] = {
     "us": DURATION_SHAPE,
     "ms": DURATION_SHAPE,
     "nano_usd": "an amount of money such as 5 USD or 0.25 USD",
+    "millionths": "a score such as 0.75",
 }
 
 
@@ -68,7 +70,9 @@ def amount(value: object, unit: Unit) -> int | float | None:
         return float(Decimal(percent[1]) / 100)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if -LIMIT_MAX <= value <= LIMIT_MAX else None  # which infinity and NaN are not
+    if not -LIMIT_MAX <= value <= LIMIT_MAX:  # which infinity and NaN are not
+        return None
+    return round(value * _MILLION) if unit == "millionths" else value
 
 
 def amount_text(value: float | None, unit: Unit) -> str:
@@ -82,6 +86,8 @@ def amount_text(value: float | None, unit: Unit) -> str:
         return f"{_plain(ms / SECOND_MS)}s" if ms < 60 * SECOND_MS else duration_text(round(ms / SECOND_MS) * SECOND_MS)
     if unit == "nano_usd":
         return f"{_plain(value / _NANO_PER_USD)} USD"
+    if unit == "millionths":
+        return _plain(value / _MILLION)
     return f"{_plain(value * 100)}%" if unit == "ratio" else _plain(value)
 
 

@@ -6,12 +6,14 @@ Never holds a number itself: a stage makes readings of its rows, and tests make 
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
-from streams.fold.measure import DIMENSIONS, HISTOGRAMS, MEASURES, PARTITION, PARTITION_MEASURES
+from streams.fold.families import FAMILIES
+from streams.fold.measure import DIMENSIONS, PARTITION
 from streams.fold.session import Pane
+from streams.fold.shapes import SHAPES
 from streams.fold.streamtime import MINUTE_MS, PANE_MS
 
 Key: TypeAlias = tuple[str, ...]  # label values, in the order of the subject's columns
-Unit: TypeAlias = Literal["count", "tokens", "ratio", "us", "ms", "nano_usd"]
+Unit: TypeAlias = Literal["count", "tokens", "ratio", "us", "ms", "nano_usd", "millionths"]
 
 
 class Reading(Protocol):
@@ -65,26 +67,15 @@ _SESSION_TOTALS: Final = _SESSION_WINDOWED | {
 AGES: Final = frozenset({"oldest_in_flight_ms"})  # gauges that grow by themselves, 1 ms per ms
 SESSION: Final = "session"
 
-_PARTITION_SUBJECT: Final = Subject(
-    columns=PARTITION.columns,
-    step_ms=PANE_MS,
-    activity="received",
-    windowed=frozenset(PARTITION_MEASURES),
-    totals=frozenset(PARTITION_MEASURES),
-    gauges=frozenset(),
-    histograms=frozenset(),
-)
 SUBJECTS: Final[Mapping[str, Subject]] = {
-    name: _PARTITION_SUBJECT
-    if name == PARTITION.name
-    else Subject(
+    name: Subject(
         columns=dimension.columns,
         step_ms=PANE_MS,
-        activity="events",
-        windowed=frozenset(MEASURES),
-        totals=frozenset(MEASURES),
+        activity="received" if name == PARTITION.name else "events",
+        windowed=frozenset(FAMILIES[name].measures),
+        totals=frozenset(FAMILIES[name].measures),
         gauges=frozenset(),
-        histograms=frozenset(HISTOGRAMS),
+        histograms=frozenset(FAMILIES[name].histograms),
     )
     for name, dimension in DIMENSIONS.items()
 } | {
@@ -101,9 +92,10 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
 
 
 def unit_of(field: str) -> Unit:
-    """Name the unit a field is stored in; every histogram holds durations."""
-    if field in HISTOGRAMS:
-        return "us"
+    """Name the unit a field is stored in; bytes are counts, as everything is that has no unit of its own here."""
+    shape = SHAPES.get(field)
+    if shape is not None:
+        return "count" if shape.unit == "bytes" else shape.unit
     if field.endswith("_ms"):
         return "ms"
     if field == "tokens" or field.endswith("_tokens"):

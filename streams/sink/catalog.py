@@ -7,26 +7,26 @@ A name begins with `agent_`; numbers by agent follow at once, all others name wh
 `agent_tool_use_…` (an agent's use of a tool), `agent_model_…`, `agent_provider_…`, `agent_tenant_…`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from streams.event.codec import Reason
 from streams.event.model import CALL_STATUSES, ERROR_TYPES, TOOL_STATUSES
 from streams.fold.measure import (
     AGENT,
     AGENT_TOOL,
     DIMENSIONS,
     MODEL,
-    OUTCOMES,
-    PARTITION,
     PROVIDER,
     TENANT,
     TOOL,
     Dimension,
 )
-from streams.fold.session import OVERFLOW
+from streams.sink.catalog_code import OF_CODE
+from streams.sink.catalog_services import OF_SERVICES
+from streams.sink.catalog_stream import OF_STREAM
 from streams.sink.catalog_tokens import OF_LEDGER, OF_USAGE, computed_cost
-from streams.sink.metric import Metric, by, durations, own, plain
+from streams.sink.catalog_work import OF_MODELS, OF_TROUBLE, OF_WORK
+from streams.sink.metric import Metric, by, durations, plain
 from streams.sink.processes import OF_EXPORTER
 
 
@@ -292,158 +292,6 @@ _BY_TENANT: Final = (
     by("agent_tenant_errors_total", TENANT, "Errors reported for a tenant.", "type", _ERRORS),
 )
 
-_BY_PARTITION: Final = (
-    plain(
-        "agent_stream_events_received_total",
-        PARTITION,
-        "Events read from a partition of the events topic; an undecodable record counts as one.",
-        ("received",),
-    ),
-    plain(
-        "agent_stream_events_applied_total",
-        PARTITION,
-        "Events that count in lifetime numbers and in windows.",
-        ("applied",),
-    ),
-    plain(
-        "agent_stream_events_late_total",
-        PARTITION,
-        "Events behind the watermark by more than the grace: they count in lifetime numbers and in no window.",
-        ("late",),
-    ),
-    plain(
-        "agent_stream_events_duplicate_total",
-        PARTITION,
-        "Events seen before, which count nowhere else.",
-        ("duplicate",),
-    ),
-    by(
-        "agent_stream_events_rejected_total",
-        PARTITION,
-        "Events refused; the dead-letter topic says where each one stood.",
-        "reason",
-        {reason.value: f"rejected_{reason.value}" for reason in Reason},
-    ),
-    plain(
-        "agent_stream_events_skewed_total",
-        PARTITION,
-        "Events whose time was too far ahead of their record's and was replaced by it.",
-        ("skewed",),
-    ),
-    plain(
-        "agent_stream_sessions_misrouted_total",
-        PARTITION,
-        "Sessions begun in a partition that their key does not belong to: a client partitions differently.",
-        ("misrouted",),
-    ),
-    plain(
-        "agent_stream_sessions_reopened_total",
-        PARTITION,
-        "Sessions that had ended and went on.",
-        ("reopened",),
-    ),
-    plain(
-        "agent_stream_sessions_evicted_total",
-        PARTITION,
-        "Sessions ended before their time because a partition held too many.",
-        ("evicted",),
-    ),
-    plain(
-        "agent_stream_marks_forgotten_total",
-        PARTITION,
-        "Sources whose duplicate marks a session gave up because it had too many sources.",
-        ("forgotten_marks",),
-    ),
-    by(
-        "agent_stream_payloads_total",
-        PARTITION,
-        "Bodies of requests and responses: written to their topic, or dropped because payload logging is off.",
-        "outcome",
-        {"logged": "payloads_logged", "dropped": "payloads_dropped"},
-    ),
-    plain(
-        "agent_stream_payload_cut_bytes_total",
-        PARTITION,
-        "Bytes cut off the bodies that were logged, by their publishers or by us.",
-        ("payload_cut_bytes",),
-        unit="bytes",
-    ),
-    plain(
-        "agent_stream_payload_redactions_total",
-        PARTITION,
-        "Personal and secret parts replaced in the bodies that were logged.",
-        ("payload_redactions",),
-    ),
-    plain(
-        "agent_stream_events_unaccounted",
-        PARTITION,
-        "Events received that are neither applied nor late, duplicate or rejected: 0, or a bug.",
-        ("received",),
-        OUTCOMES,
-    ),
-)
-
-
-_OF_VIEW: Final = (
-    own(
-        "agent_stream_events_unreconciled",
-        "gauge",
-        "Events the first stage counted as folded that the tables do not hold: on their way, or lost if it stays.",
-        "view",
-    ),
-    own(
-        "agent_stream_watermark_timestamp_seconds",
-        "gauge",
-        "The newest event time of a partition of the events topic, as far as the tables have seen.",
-        "view",
-        ("partition",),
-        unit="seconds",
-    ),
-    own(
-        "agent_alerts",
-        "gauge",
-        "Alerts by what they are doing; a resolved one is remembered for a while.",
-        "alerts",
-        ("alert", "severity", "state"),
-    ),
-    own(
-        "agent_alert_transitions_total",
-        "counter",
-        "Transitions of alerts into a state since this exporter started.",
-        "alerts",
-        ("alert", "severity", "state"),
-    ),
-    own(
-        "agent_circuit_breaker_state",
-        "gauge",
-        "State of a circuit that has opened at least once: 0 closed, 1 open, 2 half-open.",
-        "breakers",
-        ("over", "name"),
-        seeds=("agent_circuit_breaker_state",),
-    ),
-    own(
-        "agent_circuit_breaker_transitions_total",
-        "counter",
-        "Transitions of a circuit since it opened for the first time.",
-        "breakers",
-        ("over", "name"),
-    ),
-    own(
-        "agent_circuit_breakers",
-        "gauge",
-        "Circuits that have opened at least once, by state; also those without a series of their own.",
-        "breakers",
-        ("over", "state"),
-    ),
-    own(
-        "agent_series_overflow_keys",
-        "gauge",
-        f"Rows that share the series labelled {OVERFLOW} because their dimension has too many keys.",
-        "view",
-        ("dimension",),
-    ),
-)
-
 METRICS: Final = (
     *_BY_AGENT,
     *OF_LEDGER,
@@ -453,10 +301,22 @@ METRICS: Final = (
     *OF_USAGE,
     *_BY_PROVIDER,
     *_BY_TENANT,
-    *_BY_PARTITION,
-    *_OF_VIEW,
+    *OF_WORK,
+    *OF_MODELS,
+    *OF_TROUBLE,
+    *OF_SERVICES,
+    *OF_CODE,
+    *OF_STREAM,
     *OF_EXPORTER,
 )
-OF_DIMENSION: Final[Mapping[str, tuple[Metric, ...]]] = {
-    name: tuple(metric for metric in METRICS if metric.dimension is dimension) for name, dimension in DIMENSIONS.items()
-}
+
+
+def by_dimension(metrics: Sequence[Metric]) -> Mapping[str, tuple[Metric, ...]]:
+    """Sort metrics by the rows they read, each in the order given."""
+    return {
+        name: tuple(metric for metric in metrics if metric.dimension is dimension)
+        for name, dimension in DIMENSIONS.items()
+    }
+
+
+OF_DIMENSION: Final = by_dimension(METRICS)

@@ -1,52 +1,49 @@
 """How do the same numbers read as a table?  RFC 4180: one row per series, one column per label there is.
 
-Never a column that comes and goes: all labels of the catalogue are columns, empty where a metric has none of that name.
+Never a column that comes and goes: all labels of the catalogue and of declared metrics are columns, empty where a
+metric has none of that name.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from streams.sink.catalog import METRICS
 from streams.sink.exposition import Samples
+from streams.sink.metric import Metric
 from streams.sink.moment import rfc3339
 from streams.sink.series import Distribution, Series, pieces
 from streams.sink.view import View
 
 LABELS: Final = tuple(dict.fromkeys(column for metric in METRICS for column in metric.columns))
-COLUMNS: Final = ("metric", "metric_kind", "metric_unit", *LABELS, "le", "value", "time")
+HEAD: Final = ("metric", "metric_kind", "metric_unit")
+TAIL: Final = ("le", "value", "time")
 _QUOTED: Final = frozenset(',"\r\n')
 _END: Final = "\r\n"
 
 
-def as_csv(view: View, samples: Samples, *, now_ms: int) -> Iterator[bytes]:
+def as_csv(view: View, samples: Samples, *, now_ms: int, customs: Sequence[Metric] = ()) -> Iterator[bytes]:
     """Yield the table piece by piece, header first; a histogram has a row for each bucket, its count and its sum."""
     time = rfc3339(now_ms)
-    yield (",".join(COLUMNS) + _END).encode()
-    for metric, some in pieces(view, samples):
-        text = "".join(
-            _line([name, metric.kind, metric.unit, *cells, value, time])
-            for each in some
-            for name, cells, value in _rows(metric.name, each)
-        )
+    labels = tuple(dict.fromkeys((*LABELS, *(column for metric in customs for column in metric.columns))))
+    yield (",".join((*HEAD, *labels, *TAIL)) + _END).encode()
+    for metric, some in pieces(view, samples, customs):
+        kind = f"{metric.kind},{metric.unit}"
+        text = "".join([_rows(metric.name, kind, each, labels, time) for each in some])
         if text:
             yield text.encode()
 
 
-def _rows(name: str, series: Series) -> Iterator[tuple[str, list[str], str]]:
-    """Yield name, cells of labels and value of each row a series has."""
-    labels = dict(series.labels)
-    cells = [labels.get(column, "") for column in LABELS]
-    if not isinstance(series.value, Distribution):
-        yield name, [*cells, ""], repr(series.value)
-        return
-    for bound, count in series.value.buckets:
-        yield f"{name}_bucket", [*cells, bound], str(count)
-    yield f"{name}_count", [*cells, ""], str(series.value.observed)
-    yield f"{name}_sum", [*cells, ""], repr(series.value.sum)
-
-
-def _line(cells: Iterable[str]) -> str:
-    return ",".join(_cell(cell) for cell in cells) + _END
+def _rows(name: str, kind: str, series: Series, columns: Sequence[str], time: str) -> str:
+    """Write the rows of a series; what they share is put together once."""
+    named = dict(series.labels)
+    shared = ",".join([_cell(named[column]) if column in named else "" for column in columns])
+    value = series.value
+    if not isinstance(value, Distribution):
+        return f"{name},{kind},{shared},,{value!r},{time}{_END}"
+    head, tail = f"{name}_bucket,{kind},{shared},", f",{time}{_END}"
+    buckets = "".join([f"{head}{bound},{count}{tail}" for bound, count in value.buckets])
+    observed = f"{name}_count,{kind},{shared},,{value.observed}{tail}"
+    return f"{buckets}{observed}{name}_sum,{kind},{shared},,{value.sum!r}{tail}"
 
 
 def _cell(text: str) -> str:

@@ -4,14 +4,14 @@ Never a number that the other pages do not have, and the same units; but for the
 series that was reset by command, which they hide.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from streams.sink.exposition import Samples
-from streams.sink.metric import Kind
+from streams.sink.metric import Kind, Metric
 from streams.sink.series import Distribution, Series, pieces
 from streams.sink.top import rankings
 from streams.sink.view import View
@@ -78,11 +78,11 @@ class Document(Struct):
     top: list[DocumentRanking]
 
 
-def as_json(view: View, samples: Samples, *, now_ms: int) -> Iterator[bytes]:
+def as_json(view: View, samples: Samples, *, now_ms: int, customs: Sequence[Metric] = ()) -> Iterator[bytes]:
     """Yield a Document piece by piece; `samples` are the metrics that are no rows, by name."""
     yield b'{"schema":%d,"time_ms":%d,"metrics":[' % (SCHEMA, now_ms)
     last, opened = "", False
-    for metric, some in pieces(view, samples):
+    for metric, some in pieces(view, samples, customs):
         head = b""
         if metric.name != last:
             named = {"name": metric.name, "kind": metric.kind, "unit": metric.unit, "help": metric.help}

@@ -12,8 +12,8 @@ from streams.fold.baseline import created_ms
 from streams.fold.measure import DIMENSIONS
 from streams.fold.rollup import Exemplar, LifetimeRow
 from streams.fold.sketch import DURATION_BOUNDS_US
-from streams.sink.catalog import METRICS, OF_DIMENSION
-from streams.sink.metric import US_PER_SECOND, Metric, Sample
+from streams.sink.catalog import METRICS, by_dimension
+from streams.sink.metric import US_PER_SECOND, Metric, Sample, labels_of
 from streams.sink.view import Group, View
 
 GROUPS_PER_STEP: Final = 8  # about 0.2 ms
@@ -30,10 +30,16 @@ class Writer(NamedTuple):
     write: Write
     grows: bool
     names: tuple[str, ...]
+    custom: Metric | None = None  # one of those that share rows, under labels of its own
 
     def of(self, labels: str, created: str, group: Group) -> str:
         """Return the text of a group; `created` holds for what never was reset."""
         shown = group.shown
+        if self.custom is not None:
+            values = labels_of(self.custom, group.row, group.labels)
+            if values is None:
+                return ""
+            labels = label_text(self.custom.columns, values)
         if not self.grows or shown.baseline is None:
             return self.write(labels, created, group.row)
         return self.write(labels, _seconds(created_ms(shown, self.names)), shown)
@@ -42,18 +48,20 @@ class Writer(NamedTuple):
 class Page:
     """The page of one view in one of the two formats."""
 
-    def __init__(self, view: View, *, openmetrics: bool) -> None:
+    def __init__(self, view: View, *, openmetrics: bool, customs: Sequence[Metric] = ()) -> None:
         self._view = view
         self._openmetrics = openmetrics
+        self._metrics = (*METRICS, *customs)
+        self._of_dimension = by_dimension(self._metrics)
         self._changed = view.watch()
         self._writers = {
             name: [_writer(metric, openmetrics=openmetrics) for metric in metrics]
-            for name, metrics in OF_DIMENSION.items()
+            for name, metrics in self._of_dimension.items()
         }
         self._pieces: dict[Group, list[str]] = {}
         self._labels: dict[Group, str] = {}
         self._blocks: dict[str, bytes] = {}  # by metric; gone when a piece of it has changed
-        self._heads = {metric.name: _head(metric, openmetrics=openmetrics) for metric in METRICS}
+        self._heads = {metric.name: _head(metric, openmetrics=openmetrics) for metric in self._metrics}
 
     def refresh(self) -> Iterator[None]:
         """Render the groups that changed since the last time, a step at a time."""
@@ -65,7 +73,7 @@ class Page:
 
     def blocks(self, samples: Samples) -> Iterator[bytes]:
         """Yield the page, metric by metric; `samples` are the metrics that are no rows, by name."""
-        for metric in METRICS:
+        for metric in self._metrics:
             if metric.dimension is None:
                 lines = _lines(metric, samples.get(metric.name, ()), openmetrics=self._openmetrics)
                 block = (self._heads[metric.name] + lines).encode() if lines else b""
@@ -78,7 +86,7 @@ class Page:
             yield b"# EOF\n"
 
     def _render(self, group: Group) -> None:
-        metrics = OF_DIMENSION[group.dimension]
+        metrics = self._of_dimension[group.dimension]
         before = self._pieces.pop(group, None)
         if group.members:
             labels = self._labels.get(group)
@@ -96,7 +104,7 @@ class Page:
                 self._blocks.pop(metric.name, None)
 
     def _join(self, metric: Metric, dimension: str) -> bytes:
-        pieces, at = self._pieces, OF_DIMENSION[dimension].index(metric)
+        pieces, at = self._pieces, self._of_dimension[dimension].index(metric)
         text = "".join([pieces[group][at] for group in self._view.groups(dimension)])
         block = self._blocks[metric.name] = (self._heads[metric.name] + text).encode() if text else b""
         return block
@@ -143,7 +151,8 @@ def _lines(metric: Metric, samples: Iterable[Sample], *, openmetrics: bool) -> s
 
 def _writer(metric: Metric, *, openmetrics: bool) -> Writer:
     make = _parts_writer if metric.histogram is None else _histogram_writer
-    return Writer(make(metric, openmetrics), metric.grows, metric.names)
+    shared = None if metric.custom is None else metric
+    return Writer(make(metric, openmetrics), metric.grows, metric.names, shared)
 
 
 def _parts_writer(metric: Metric, openmetrics: bool) -> Write:
@@ -157,7 +166,7 @@ def _parts_writer(metric: Metric, openmetrics: bool) -> Write:
     def write(labels: str, created: str, row: LifetimeRow) -> str:
         get = row.sums.get
         filled: list[object] = []
-        for _, plus, minus in parts:
+        for _value, plus, minus in parts:
             number: float = get(plus[0], 0) if len(plus) == 1 else sum(get(name, 0) for name in plus)
             for name in minus:
                 number -= get(name, 0)
@@ -171,10 +180,11 @@ def _parts_writer(metric: Metric, openmetrics: bool) -> Write:
 
 def _histogram_writer(metric: Metric, openmetrics: bool) -> Write:
     name, histogram, scale = metric.name, metric.histogram or "", metric.scale
+    bounds = metric.bound_texts
     totals = f"{name}_count{{%s}} %d\n{name}_sum{{%s}} %r\n"
     began = f"{name}_created{{%s}} %s\n"
-    plain = "".join(f'{name}_bucket{{%s,le="{bound}"}} %d\n' for bound in BOUNDS) + totals
-    traced = "".join(f'{name}_bucket{{%s,le="{bound}"}} %d%s\n' for bound in BOUNDS) + totals
+    plain = "".join(f'{name}_bucket{{%s,le="{bound}"}} %d\n' for bound in bounds) + totals
+    traced = "".join(f'{name}_bucket{{%s,le="{bound}"}} %d%s\n' for bound in bounds) + totals
     dated, traced_dated = plain + began, traced + began
 
     def write(labels: str, created: str, row: LifetimeRow) -> str:

@@ -4,11 +4,12 @@ Never changes a field's type: InfluxDB refuses an integer where it has stored a 
 value.  Format: InfluxData, "Line protocol" reference.  Histograms are laid out as Telegraf does: a field per bound.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from math import isfinite
 from typing import Final
 
 from streams.sink.exposition import Samples
+from streams.sink.metric import Metric
 from streams.sink.series import Distribution, Labels, Series, integral, pieces
 from streams.sink.view import View
 
@@ -22,10 +23,10 @@ _MEASUREMENT: Final = str.maketrans({",": "\\,", " ": "\\ "})
 _BACKSLASH_AT_END: Final = "%5C"  # a backslash there would escape what ends the tag; nothing else can stand for it
 
 
-def as_influx(view: View, samples: Samples, *, now_ms: int) -> Iterator[bytes]:
+def as_influx(view: View, samples: Samples, *, now_ms: int, customs: Sequence[Metric] = ()) -> Iterator[bytes]:
     """Yield the lines piece by piece; a number that the protocol cannot hold has no line."""
     stamp = now_ms * NS_PER_MS
-    for metric, some in pieces(view, samples):
+    for metric, some in pieces(view, samples, customs):
         measurement = metric.name.translate(_MEASUREMENT)
         whole = integral(metric)
         text = "".join(

@@ -6,8 +6,12 @@ Never a number: `streams.sink.catalog` lists the metrics, the view holds what th
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from streams.event.custom import label_values
+from streams.fold import measure
 from streams.fold.measure import AGENT, AGENT_TOOL, ALL, MODEL, PARTITION, PROVIDER, TENANT, TOOL, Dimension
-from streams.fold.sketch import DURATION_BOUNDS_US
+from streams.fold.rollup import LifetimeRow
+from streams.fold.session import OVERFLOW
+from streams.fold.shapes import StoredUnit, bounds_of, shape_of
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram", "info", "summary"]
 # Where the numbers of a metric come from when they are no rows: the view as a whole, or the process that serves it.
@@ -15,11 +19,22 @@ Origin: TypeAlias = Literal["alerts", "breakers", "view", "exporter", "worker"]
 
 US_PER_SECOND: Final = 1_000_000
 NANO_PER_USD: Final = 1_000_000_000
+MILLION: Final = 1_000_000
 SCALES: Final[Mapping[str, int]] = {"seconds": US_PER_SECOND, "usd": NANO_PER_USD}  # stored units in an exported one
+# What observations are exported in; a score or a temperature has no unit.
+EXPORTED: Final[Mapping[StoredUnit, tuple[str, int]]] = {
+    "us": ("seconds", US_PER_SECOND),
+    "bytes": ("bytes", 1),
+    "tokens": ("tokens", 1),
+    "nano_usd": ("usd", NANO_PER_USD),
+    "millionths": ("", MILLION),
+    "count": ("", 1),
+}
 
 # How many keys of a dimension have series of their own; the rest share one each, labelled OVERFLOW.  Names of agents,
-# tools, models and tenants are chosen by whoever publishes: with these about 37,000 series is the most there can be.
-# Partitions are chosen by the operator.
+# tools, models and tenants are chosen by whoever publishes: with these SERIES_MAX is the most there can be.
+# Partitions are chosen by the operator, and how many series a custom metric's key has by who declares it.
+SERIES_MAX: Final = 100_000
 KEYS_MAX: Final[Mapping[str, int]] = {
     ALL.name: 1,
     AGENT.name: 200,
@@ -28,6 +43,33 @@ KEYS_MAX: Final[Mapping[str, int]] = {
     PROVIDER.name: 20,
     TENANT.name: 200,
     AGENT_TOOL.name: 500,
+    measure.ENDPOINT.name: 100,
+    measure.COMPONENT.name: 100,
+    measure.DEGRADED.name: 200,
+    measure.MODEL_ERROR.name: 200,
+    measure.MODEL_FINISH.name: 200,
+    measure.MODEL_SWITCH.name: 200,
+    measure.PARAMETER.name: 200,
+    measure.CYCLE.name: 150,
+    measure.CONVERSATION.name: 100,
+    measure.FEEDBACK.name: 100,
+    measure.RATE_LIMIT.name: 200,
+    measure.GUARD.name: 200,
+    measure.CACHE.name: 100,
+    measure.RESOURCE.name: 200,
+    measure.DISCOVERY.name: 10,
+    measure.EXECUTION.name: 20,
+    measure.SDK.name: 50,
+    measure.FILTERING.name: 20,
+    measure.SKILL.name: 200,
+    measure.SECURITY.name: 100,
+    measure.A2A.name: 400,
+    measure.A2A_AGENT.name: 100,
+    measure.CCR.name: 200,
+    measure.CCR_PROVIDER.name: 50,
+    measure.PAYLOAD.name: 100,
+    measure.SESSION_END.name: 50,
+    measure.CUSTOM.name: 500,
     PARTITION.name: PARTITION.rows_max,
 }
 BREAKERS_MAX: Final = 500  # circuits with a series of their own; states cannot be added up, so the rest have none
@@ -68,6 +110,8 @@ class Metric(NamedTuple):
     own_label: str | None = None
     origin: Origin | None = None
     seed_names: tuple[str, ...] = ()
+    divisor: int = 0  # stored units in an exported one, where the unit does not say it
+    custom: str | None = None  # of rows that many declared metrics share, those of this one
 
     @property
     def family(self) -> str:
@@ -77,7 +121,17 @@ class Metric(NamedTuple):
     @property
     def scale(self) -> int:
         """How many stored units of a row make one exported one."""
-        return SCALES.get(self.unit, 1)
+        return self.divisor or SCALES.get(self.unit, 1)
+
+    @property
+    def bounds(self) -> tuple[int, ...]:
+        """The upper bounds of a histogram's buckets, in stored units."""
+        return bounds_of(self.histogram).uppers if self.histogram is not None else ()
+
+    @property
+    def bound_texts(self) -> tuple[str, ...]:
+        """The same as they are exported, with the last one, which holds everything."""
+        return (*(repr(upper / self.scale) for upper in self.bounds), "+Inf")
 
     @property
     def grows(self) -> bool:
@@ -93,7 +147,7 @@ class Metric(NamedTuple):
     @property
     def series_per_key(self) -> int:
         """How many series one row of the dimension has."""
-        return len(DURATION_BOUNDS_US) + 3 if self.histogram is not None else len(self.parts)
+        return len(self.bounds) + 3 if self.histogram is not None else len(self.parts)
 
     @property
     def series_max(self) -> int | None:
@@ -140,6 +194,40 @@ def durations(
     return Metric(
         name, "histogram", "seconds", help_text, dimension, dimension.columns, histogram=histogram, seed_names=seeds
     )
+
+
+def observed(name: str, dimension: Dimension, help_text: str, histogram: str, *, seeds: tuple[str, ...] = ()) -> Metric:
+    """Return a histogram in the unit that its observations are exported in."""
+    unit, divisor = EXPORTED[shape_of(histogram).unit]
+    columns = dimension.columns
+    return Metric(
+        name,
+        "histogram",
+        unit,
+        help_text,
+        dimension,
+        columns,
+        histogram=histogram,
+        seed_names=seeds,
+        divisor=divisor,
+    )
+
+
+def labels_of(metric: Metric, row: LifetimeRow, labels: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the label values of a row's series of a metric; None when the row has none of it.
+
+    Only custom metrics share rows: what a row is of stands in it, and in the overflow's row stands everything.
+    """
+    if metric.custom is None:
+        return labels
+    held = row.histograms if metric.histogram is not None else row.sums
+    wanted = metric.histogram or metric.parts[0].plus[0]
+    if wanted not in held:
+        return None
+    if labels[0] == OVERFLOW:
+        return (OVERFLOW,) * len(metric.columns)
+    values = label_values(labels[1])
+    return values if labels[0] == metric.custom and len(values) == len(metric.columns) else None
 
 
 def own(

@@ -4,7 +4,7 @@ Never sends anything and never waits.  Delta temporality is not used: a push tha
 next one says everything again.  Format: OpenTelemetry Protocol, opentelemetry.proto.metrics.v1.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -20,7 +20,7 @@ from streams.fold.baseline import created_ms
 from streams.fold.measure import PROVIDER
 from streams.fold.rollup import LIFETIME_SCALE, Exemplar, LogBins
 from streams.fold.sketch import ZERO_BIN
-from streams.sink.exposition import BOUNDS, Samples
+from streams.sink.exposition import Samples
 from streams.sink.metric import US_PER_SECOND, Metric
 from streams.sink.semconv import (
     CHAT,
@@ -42,7 +42,6 @@ SCOPE: Final = "agent-streams"
 NS_PER_MS: Final = 1_000_000
 INT64_MAX: Final = 2**63 - 1
 _CUMULATIVE: Final = pb.AGGREGATION_TEMPORALITY_CUMULATIVE
-_BOUNDS: Final = tuple(float(bound) for bound in BOUNDS[:-1])
 _TRACE_ID_CHARS: Final = 32
 
 
@@ -54,11 +53,12 @@ class Exported(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Who exports: attributes of the resource, the version of this program, and the names' generation."""
+    """Who exports: attributes of the resource, version of this program, the names' generation, declared metrics."""
 
     attributes: Labels
     version: str
     genai: str
+    customs: tuple[Metric, ...] = ()
 
 
 def requests(view: View, samples: Samples, source: Source, *, now_ms: int) -> Iterator[Exported | None]:
@@ -95,13 +95,17 @@ def _empty(source: Source) -> ExportMetricsServiceRequest:
 def _metrics(view: View, samples: Samples, source: Source, now_ns: int) -> Iterator[tuple[pb.Metric, int]]:
     """Yield metrics with some of their points, and how many these are; a metric may come several times."""
     generation = GENERATIONS[source.genai]
-    for metric, some in pieces(view, samples):
+    for metric, some in pieces(view, samples, source.customs):
         if generation is not None and metric.name == USAGE_REPLACES:
             continue
         name = None if generation is None else generation.metrics.get(metric.name)
         if some:
             yield _metric(metric, name, some, now_ns), len(some)
-        if metric.histogram is not None and (binned := [each for each in some if _log_bins(each) is not None]):
+        if (
+            metric.unit == "seconds"
+            and metric.histogram is not None
+            and (binned := [each for each in some if _log_bins(each) is not None])
+        ):
             yield _exponential(metric, binned, now_ns), len(binned)
     if generation is not None:
         groups = view.groups(PROVIDER.name)
@@ -115,7 +119,8 @@ def _metric(metric: Metric, name: Conventional | None, some: Iterable[Series], n
     called = metric.family if name is None else name.name
     unit = UNITS[metric.unit]
     if metric.histogram is not None:
-        bars = [_histogram_point(name, each, now_ns) for each in some]
+        bounds = [float(text) for text in metric.bound_texts[:-1]]
+        bars = [_histogram_point(name, each, bounds, now_ns) for each in some]
         histogram = pb.Histogram(aggregation_temporality=_CUMULATIVE, data_points=bars)
         return _named(called, metric.help, unit, histogram=histogram)
     whole, counter = integral(metric), metric.kind == "counter"
@@ -184,7 +189,9 @@ def _number_point(
     return point
 
 
-def _histogram_point(name: Conventional | None, series: Series, now_ns: int) -> pb.HistogramDataPoint:
+def _histogram_point(
+    name: Conventional | None, series: Series, bounds: Sequence[float], now_ns: int
+) -> pb.HistogramDataPoint:
     value = series.value
     assert isinstance(value, Distribution)
     counts, before = [], 0
@@ -198,7 +205,7 @@ def _histogram_point(name: Conventional | None, series: Series, now_ns: int) -> 
         count=value.observed,
         sum=value.sum,
         bucket_counts=counts,
-        explicit_bounds=_BOUNDS,
+        explicit_bounds=bounds,
         exemplars=list(_exemplars(value.exemplars)),
     )
 

@@ -8,7 +8,12 @@ from typing import Final
 from streams.sink.metric import own
 
 _BUILD_INFO: Final = own(
-    "agent_streams_build_info", "info", "What is running; the value is always 1.", "exporter", ("version", "python")
+    "agent_streams_build_info",
+    "info",
+    "What is running; the value is always 1.",
+    "exporter",
+    ("version", "python"),
+    seeds=("agentos_info",),
 )
 
 OF_EXPORTER: Final = (

@@ -3,15 +3,15 @@
 Never writes a format and never rounds: integers stay integers until their unit asks for a fraction.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Final, NamedTuple, TypeAlias
 
 from streams.fold.baseline import created_ms, reset_ms
 from streams.fold.rollup import Exemplar, LifetimeRow, LogBins
 from streams.sink.catalog import METRICS
-from streams.sink.exposition import BOUNDS, Samples
-from streams.sink.metric import Metric
+from streams.sink.exposition import Samples
+from streams.sink.metric import Metric, labels_of
 from streams.sink.view import Group, View
 
 GROUPS_PER_PIECE: Final = 32  # of a histogram about 0.5 ms in the slowest format
@@ -49,9 +49,9 @@ def integral(metric: Metric) -> bool:
     return metric.dimension is not None or metric.kind in {"counter", "info"}
 
 
-def pieces(view: View, samples: Samples) -> Iterator[tuple[Metric, list[Series]]]:
+def pieces(view: View, samples: Samples, customs: Sequence[Metric] = ()) -> Iterator[tuple[Metric, list[Series]]]:
     """Yield every metric at least once with some of its series; `samples` are the metrics that are no rows, by name."""
-    for metric in METRICS:
+    for metric in (*METRICS, *customs):
         if metric.dimension is None:
             yield (
                 metric,
@@ -81,7 +81,11 @@ def _of(metric: Metric, group: Group) -> Iterator[Series]:
 def _values(metric: Metric, group: Group, row: LifetimeRow) -> list[tuple[Labels, float | Distribution]]:
     """Return labels and value of each series of a group, made of one of its rows."""
     assert metric.dimension is not None
-    labels = tuple(zip(metric.dimension.columns, group.labels, strict=True))
+    values = labels_of(metric, group.row, group.labels)
+    if values is None:
+        return []
+    columns = metric.dimension.columns if metric.custom is None else metric.columns
+    labels = tuple(zip(columns, values, strict=True))
     if metric.histogram is not None:
         distribution = _distribution(metric, row)
         return [] if distribution is None else [(labels, distribution)]
@@ -99,7 +103,7 @@ def _distribution(metric: Metric, row: LifetimeRow) -> Distribution | None:
     if seen is None:
         return None
     cumulative = tuple(accumulate(seen.buckets))
-    buckets = tuple(zip(BOUNDS, cumulative, strict=True))
+    buckets = tuple(zip(metric.bound_texts, cumulative, strict=True))
     return Distribution(
         cumulative[-1], seen.sum_us / metric.scale, buckets, tuple(seen.exemplars.values()), seen.log_bins
     )

@@ -18,6 +18,7 @@ from streams.fold.baseline import merge_times, since_reset
 from streams.fold.measure import ALL, DIMENSIONS, PARTITION
 from streams.fold.rollup import LifetimeHistogram, LifetimeRow, LogBins, PaneRow, decode_lifetime, decode_pane
 from streams.fold.session import OVERFLOW
+from streams.fold.shapes import bounds_of
 from streams.fold.sketch import DURATION_BOUNDS_US
 from streams.sink.metric import KEYS_MAX, Sample
 from streams.sink.verdicts import Alerts, Breakers
@@ -30,7 +31,7 @@ META_CODEC: Final = 1
 
 ROWS_PER_STEP: Final = 16  # about 0.2 ms
 _TAKEN: Final = frozenset({LIFETIME, META})
-BUCKETS: Final = len(DURATION_BOUNDS_US) + 1
+BUCKETS: Final = len(DURATION_BOUNDS_US) + 1  # of durations
 
 Labels = tuple[str, ...]
 Place = tuple[int, bytes]  # partition, changelog key
@@ -128,7 +129,7 @@ def _add(total: LifetimeRow, row: LifetimeRow, sign: int) -> None:
     for name, histogram in row.histograms.items():
         known = total.histograms.get(name)
         if known is None:
-            known = total.histograms[name] = LifetimeHistogram(0, [0] * BUCKETS)
+            known = total.histograms[name] = LifetimeHistogram(0, [0] * len(histogram.buckets))
         known.sum_us += sign * histogram.sum_us
         buckets = known.buckets
         for at, count in enumerate(histogram.buckets):
@@ -328,9 +329,16 @@ def _decode(place: Place, value: bytes) -> LifetimeRow:
         row = decode_lifetime(value)
     except msgspec.DecodeError as error:
         raise _newer(place[0], f"row {place[1]!r} cannot be read ({error})") from error
-    if any(len(histogram.buckets) != BUCKETS for histogram in row.histograms.values()):
+    if any(_misshapen(name, histogram) for name, histogram in row.histograms.items()):
         raise _newer(place[0], f"row {place[1]!r} has other histogram buckets than this program")
     return row
+
+
+def _misshapen(name: str, histogram: LifetimeHistogram) -> bool:
+    try:
+        return len(histogram.buckets) != len(bounds_of(name).uppers) + 1
+    except LookupError:  # a newer release has more of them
+        return False
 
 
 def _newer(partition: int, what: str) -> StateRefused:

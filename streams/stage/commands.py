@@ -20,6 +20,7 @@ from streams.fold.rollup import ResetOrder, RollupBatch
 from streams.fold.streamtime import SKEW_MS
 from streams.stage.batches import HEADER_EVENTS, HEADER_SEQUENCE, HEADER_SOURCE
 from streams.stage.deadletter import dead_letter
+from streams.stage.loading import compact
 from streams.stage.orders import Routed, order_of, route_reset
 from streams.stage.plan import Plan, Row, Send, SourceRecord
 from streams.topology import COMMANDS, ROLLUPS
@@ -112,12 +113,7 @@ class CommandsPartition:
 
     def load(self, rows: Iterable[Row]) -> None:
         """Take changelog rows in log order."""
-        loading = self._loading
-        for key, value in rows:
-            if value is None:
-                loading.pop(key, None)
-            else:
-                loading[key] = value
+        compact(self._loading, rows)
 
     def loaded(self) -> None:
         """Build the state from the rows that are left."""

@@ -67,7 +67,10 @@ def _fault(scope: Scope) -> str | None:
 
 
 def _named(dimensions: tuple[str, ...], patterns: list[str]) -> dict[str, list[str]] | str:
-    """Return the names behind the metrics that are meant, by dimension; every pattern must mean one."""
+    """Return the names behind the metrics that are meant, by dimension; every pattern must mean one.
+
+    Metrics that are made of the same numbers begin anew together, or one would jump when the other is reset.
+    """
     unused = set(patterns)
     found: dict[str, list[str]] = {}
     for dimension in dimensions:
@@ -76,9 +79,23 @@ def _named(dimensions: tuple[str, ...], patterns: list[str]) -> dict[str, list[s
             unused -= matching
             if matching:
                 found.setdefault(dimension, []).extend(names)
+        if dimension in found:
+            found[dimension] = _with_kin(dimension, found[dimension])
     if unused:
         return f"{len(unused)} of {len(patterns)} metrics are no counter or histogram of the scope"
     return found
+
+
+def _with_kin(dimension: str, names: list[str]) -> list[str]:
+    """Add the names of every metric that is made of one of these, and so on."""
+    all_names = dict.fromkeys(names)
+    before = 0
+    while len(all_names) > before:
+        before = len(all_names)
+        for made_of in RESETTABLE[dimension].values():
+            if not all_names.keys().isdisjoint(made_of):
+                all_names.update(dict.fromkeys(made_of))
+    return list(all_names)
 
 
 def _targets(order: ResetOrder, partitions: int) -> Iterator[int]:

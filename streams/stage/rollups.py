@@ -34,6 +34,7 @@ from streams.rule.reading import Key, Reading
 from streams.rule.records import Completeness
 from streams.stage.judging import NO_RULES, Judging
 from streams.stage.keys import dimension_key
+from streams.stage.loading import compact
 from streams.stage.plan import Plan, Row, SourceRecord
 from streams.stage.readings import KeyReading
 from streams.topology import ROLLUPS_STAGE
@@ -143,12 +144,7 @@ class RollupsPartition:
 
     def load(self, rows: Iterable[Row]) -> None:
         """Take changelog rows in log order."""
-        loading = self._loading
-        for key, value in rows:
-            if value is None:
-                loading.pop(key, None)
-            else:
-                loading[key] = value
+        compact(self._loading, rows)
 
     def loaded(self) -> None:
         """Build the state from the rows that are left."""
@@ -269,7 +265,10 @@ class RollupsPartition:
                         self._hold(at, keyed.key)
                     pane = keyed.panes.at(at)
                     self._dirty_panes[at, keyed.key] = None
-            add_delta(keyed.row, pane, delta, log_bins=self._log_bins)
+            try:
+                add_delta(keyed.row, pane, delta, log_bins=self._log_bins)
+            except LookupError as error:
+                raise _newer(self._partition, f"a batch has a histogram that is unknown here ({error})") from error
             keyed.row.touched_ms = clock_ms
             self._dirty_rows[keyed.key] = keyed
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from streams.event.codec import MS_END, RECORD_BYTES_MAX, Rejected, decode_one, decode_record, time_ms, untimely
+from streams.event.custom import NO_CUSTOMS, Customs
 from streams.event.model import Envelope, Payload
 from streams.fold import measure, session
 from streams.fold.apply import apply, count_session, end
@@ -29,6 +30,7 @@ from streams.stage.batches import Batches
 from streams.stage.idle import IdleWheel, slot_of
 from streams.stage.judging import NO_RULES, Judging
 from streams.stage.keys import partition_of
+from streams.stage.loading import compact
 from streams.stage.plan import Plan, Row, Send, SourceRecord
 from streams.stage.readings import SessionReading
 from streams.stage.session_rows import (
@@ -62,8 +64,9 @@ class SessionsPartition:
     def __init__(
         self, partition: int, partitions: int, rollup_partitions: int,
         rules: RuleSet | None = None, pricer: Pricer | None = None, payloads: PayloadPolicy = OFF,
+        customs: Customs = NO_CUSTOMS,
     ) -> None:  # fmt: skip
-        self._partition = partition
+        self._partition, self._customs = partition, customs
         self._partitions = partitions
         self._meta: Meta | None = None
         self._next = 0
@@ -122,12 +125,7 @@ class SessionsPartition:
 
     def load(self, rows: Iterable[Row]) -> None:
         """Take changelog rows in log order."""
-        loading = self._loading
-        for key, value in rows:
-            if value is None:
-                loading.pop(key, None)
-            else:
-                loading[key] = value
+        compact(self._loading, rows)
 
     def loaded(self) -> None:
         """Build the state from the rows that are left."""
@@ -218,7 +216,7 @@ class SessionsPartition:
 
     def _decode(self, record: SourceRecord, events: list[Any], origins: list[SourceRecord]) -> None:
         """Decode, with care, what is not one good event."""
-        good, rejected = decode_record(record.value)
+        good, rejected = decode_record(record.value, self._customs, record.headers)
         events.extend(good)
         origins.extend([record] * len(good))
         if rejected:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from streams.event.model import CALL_STATUSES, TOOL_STATUSES
-from streams.fold.measure import PARTITION_MEASURES
+from streams.fold.measure import PARTITION_COUNTS
 from streams.fold.session import SessionRow
 from streams.rule.amount import amount_text
 from streams.rule.reading import Unit
@@ -126,7 +126,7 @@ _AGENT: Final = (
     *_TOKENS,
     _in_flight("requests"),
 )
-_PARTITION: Final = tuple(_sum(name, name.replace("_", " "), name) for name in PARTITION_MEASURES)
+_PARTITION: Final = tuple(_sum(name, name.replace("_", " "), name) for name in PARTITION_COUNTS)
 DIMENSION_COLUMNS: Final[Mapping[str, tuple[Column[Entry], ...]]] = {
     "tool": _TOOL,
     "agent_tool": _TOOL,

@@ -18,7 +18,9 @@ from aiokafka.errors import KafkaError
 
 from streams import __version__
 from streams.errors import AgentStreamsError, ConfigError, EdgeError, StateRefused
+from streams.event.custom import Customs
 from streams.sink.csv import as_csv
+from streams.sink.custom import custom_metrics
 from streams.sink.document import as_json
 from streams.sink.exposition import Page as TextPage
 from streams.sink.exposition import Samples
@@ -51,12 +53,14 @@ class ExporterConfig:
     """Everything an exporter needs; a value out of bounds raises ConfigError with every fault.
 
     `keys_max` replaces the catalogue's caps by dimension: how many keys have series of their own.
+    `customs` are the declared metrics that are shown besides ours.
     """
 
     connection: KafkaConnection
     prefix: str = "agent."
     web: WebConfig = field(default_factory=lambda: WebConfig(port=PORT))
     keys_max: Mapping[str, int] = field(default_factory=dict)
+    customs: Customs = field(default_factory=dict)
     otlp: OtlpConfig | None = None  # None: nothing is pushed
     redis_url: str | None = field(default=None, repr=False)  # may hold a password; None: no mirror of the breakers
     check_ms: int = 10_000  # how often the topics' partition counts are looked at
@@ -86,6 +90,7 @@ class Exporter:
 
     def __init__(self, config: ExporterConfig) -> None:
         self._config = config
+        self._customs = custom_metrics(config.customs)
         self._started_ms = _now_ms()
         self._view: View | None = None
         self._texts: dict[bool, TextPage] = {}  # by: is it OpenMetrics?
@@ -153,7 +158,7 @@ class Exporter:
         blocks: list[bytes] = []
         if wanted in WHOLE:
             content_type, render = WHOLE[wanted]
-            await _sliced(render(view, samples, now_ms=_now_ms()), blocks.append)
+            await _sliced(render(view, samples, now_ms=_now_ms(), customs=self._customs), blocks.append)
         else:
             content_type = TEXTS[wanted] if wanted in TEXTS else negotiate(accept)
             text = self._text(view, openmetrics=content_type == OPENMETRICS)
@@ -166,7 +171,7 @@ class Exporter:
     def _text(self, view: View, *, openmetrics: bool) -> TextPage:
         text = self._texts.get(openmetrics)
         if text is None:
-            text = self._texts[openmetrics] = TextPage(view, openmetrics=openmetrics)
+            text = self._texts[openmetrics] = TextPage(view, openmetrics=openmetrics, customs=self._customs)
         return text
 
     def _samples(self, view: View) -> dict[str, list[Sample]]:
@@ -204,7 +209,7 @@ class Exporter:
             *((("service.namespace", namespace),) if namespace else ()),
             ("service.version", __version__),
         )
-        source = otlp.Source(attributes, __version__, config.genai)
+        source = otlp.Source(attributes, __version__, config.genai, self._customs)
 
         async def make() -> list[Request]:
             made: list[Request] = []

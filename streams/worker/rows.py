@@ -8,15 +8,17 @@ from typing import Any, Final
 
 import msgspec
 
-from streams.fold.session import MODEL, REQUEST, TOOL, SessionRow
-from streams.fold.sketch import DURATION_BOUNDS_US
+from streams.fold.rollup import LifetimeHistogram
+from streams.fold.session import A2A, MODEL, REQUEST, TOOL, SessionRow
+from streams.fold.shapes import shape_of
 from streams.rule.amount import amount_text
 from streams.rule.reading import unit_of
 from streams.rule.records import rfc3339
 from streams.worker.columns import DIMENSION_COLUMNS, as_dict
 from streams.worker.tables import Entry
 
-_FAMILIES: Final = {REQUEST: "request", MODEL: "model", TOOL: "tool"}
+_FAMILIES: Final = {REQUEST: "request", MODEL: "model", TOOL: "tool", A2A: "a2a"}
+_US_PER_SECOND: Final = 1_000_000
 _OPEN_CALL: Final = ("family", "agent", "tenant", "name", "provider", "started_ms")
 _MOMENTS: Final = frozenset({"started_ms", "last_ms", "seen_ms", "ended_ms", "created_ms", "touched_ms"})
 
@@ -36,7 +38,6 @@ def session_dict(session_id: str, row: SessionRow) -> dict[str, Any]:
 def entry_dict(dimension: str, columns: tuple[str, ...], entry: Entry, now_ms: int) -> dict[str, Any]:
     """Return everything about one key of a dimension: the table's columns, sums, buckets and panes."""
     row = entry.row
-    bounds = [*(bound / 1_000_000 for bound in DURATION_BOUNDS_US), "+Inf"]
     return {
         "dimension": dimension,
         "labels": dict(zip(columns, entry.labels, strict=True)),
@@ -44,17 +45,26 @@ def entry_dict(dimension: str, columns: tuple[str, ...], entry: Entry, now_ms: i
         "created_ms": row.created_ms,
         "touched_ms": row.touched_ms,
         "sums": dict(sorted(row.sums.items())),
-        "histograms": {
-            name: {
-                "sum_us": histogram.sum_us,
-                "buckets_le_seconds": dict(zip(map(str, bounds), histogram.buckets, strict=True)),
-            }
-            for name, histogram in sorted(row.histograms.items())
-        },
+        "histograms": {name: _histogram_dict(name, histogram) for name, histogram in sorted(row.histograms.items())},
         "panes": sorted(
             ({"size_ms": pane.size_ms, "start_ms": pane.start_ms, "sums": pane.sums} for pane in entry.panes()),
             key=lambda pane: pane["start_ms"],
         ),
+    }
+
+
+def _histogram_dict(name: str, histogram: LifetimeHistogram) -> dict[str, Any]:
+    """Return durations by seconds, and anything else by the unit it is stored in."""
+    bounds, unit = shape_of(name)
+    if unit == "us":
+        uppers = [*(upper / _US_PER_SECOND for upper in bounds.uppers), "+Inf"]
+        sum_name, buckets_name = "sum_us", "buckets_le_seconds"
+    else:
+        uppers = [*bounds.uppers, "+Inf"]
+        sum_name, buckets_name = f"sum_{unit}", f"buckets_le_{unit}"
+    return {
+        sum_name: histogram.sum_us,
+        buckets_name: dict(zip(map(str, uppers), histogram.buckets, strict=True)),
     }
 
 

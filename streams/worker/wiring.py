@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from streams.errors import ConfigError
+from streams.event.custom import NO_CUSTOMS, Customs
 from streams.event.patterns import PATTERNS, own_patterns
 from streams.event.redact import REDACTOR, Redactor
 from streams.fold.price import Override, Overrides, PriceBook, Pricer
 from streams.fold.pricelist import packaged_prices
+from streams.rule.declared import read_customs
 from streams.rule.defaults import default_rules
+from streams.rule.faults import Faults
 from streams.rule.model import RuleSet
 from streams.rule.parse import parse_rules
 from streams.rule.pricefile import parse_prices
@@ -83,6 +86,14 @@ def _read_prices(path: Path) -> tuple[Override, ...]:
         raise ConfigError(f"{variable('prices_file')} = {path}\n{error}") from error
 
 
+def customs(settings: Settings) -> Customs:
+    """Return the custom metrics that are declared; ConfigError names every fault."""
+    faults = Faults()
+    found = read_customs(settings.custom_metrics or "[]", faults, variable("custom_metrics"))
+    faults.settle("the custom metrics cannot be used")
+    return found
+
+
 def redactor(settings: Settings) -> Redactor:
     """Return what redacts: the patterns of the file that is set, then the built-in ones; ConfigError names faults."""
     path = settings.redaction_file
@@ -100,7 +111,12 @@ def payloads(settings: Settings) -> PayloadPolicy:
 
 
 def stages(
-    rule_set: RuleSet, pricer: Pricer | None = None, policy: PayloadPolicy = OFF, *, log_bins: bool = False
+    rule_set: RuleSet,
+    pricer: Pricer | None = None,
+    policy: PayloadPolicy = OFF,
+    customs: Customs = NO_CUSTOMS,
+    *,
+    log_bins: bool = False,
 ) -> Stages:
     """Return all stages, each with the maker of its partitions; without a pricer only publishers name costs.
 
@@ -108,7 +124,8 @@ def stages(
     """
 
     def sessions(partition: int, partition_count: int, partitions: Mapping[str, int]) -> SessionsPartition:
-        return SessionsPartition(partition, partition_count, partitions[ROLLUPS.suffix], rule_set, pricer, policy)
+        rollup_count = partitions[ROLLUPS.suffix]
+        return SessionsPartition(partition, partition_count, rollup_count, rule_set, pricer, policy, customs)
 
     def rollups(partition: int, partition_count: int, partitions: Mapping[str, int]) -> RollupsPartition:  # noqa: ARG001  the protocol's
         return RollupsPartition(partition, partition_count, rules=rule_set, log_bins=log_bins)

@@ -12,9 +12,9 @@ from streams.fold import cells as cells_module
 from streams.fold.apply import apply
 from streams.fold.cells import Cells, ExtrasCell, LedgerCell, Target, UsageCell
 from streams.fold.live import LiveRow
-from streams.fold.measure import DIMENSIONS, HISTOGRAMS, MEANINGS, MEASURES, TOOL_ENDED
+from streams.fold.measure import DIMENSIONS, HISTOGRAMS, MEANINGS, MEASURES, RARE, TOOL_ENDED
 from streams.fold.rollup import Delta
-from streams.fold.sketch import DURATION_BOUNDS
+from streams.fold.shapes import bounds_of
 
 T0 = 1_763_724_000_000
 
@@ -35,7 +35,7 @@ def places_of(key: CellKey) -> list[Target]:
     elif family == "model":
         labels |= {"model": name, "provider": provider}
     found: list[Target] = []
-    for dimension in DIMENSIONS.values():
+    for dimension in set(DIMENSIONS.values()) - set(RARE):
         values = tuple(labels.get(column) for column in dimension.columns)
         if all(value is not None for value in values):
             found.append((dimension.name, tuple(str(value) for value in values), pane_ms))
@@ -81,7 +81,7 @@ def check(expected: dict[Target, tuple[dict[str, int], dict[str, list[int]]]], d
         assert {name: value for name, value in sums.items() if value} == delta.sums
         assert durations.keys() == delta.histograms.keys()
         for name, histogram in delta.histograms.items():
-            places = [DURATION_BOUNDS.place(value) for value in durations[name]]
+            places = [bounds_of(name).place(value) for value in durations[name]]
             assert sum(durations[name]) == histogram.sum_us
             assert Counter(bucket for bucket, _ in places) == histogram.buckets
             assert (Counter(index for _, index in places) if delta.pane_ms >= 0 else {}) == histogram.bins

@@ -26,7 +26,7 @@ def add(panes: Panes, entry: Entry, clock_ms: int) -> None:
     at = home(entry.at_ms, clock_ms)
     if at is None:
         return
-    delta = Delta("tool", ("t",), entry.at_ms, {"calls": entry.calls}, {"duration": [entry.us]})
+    delta = Delta("tool", ("t",), entry.at_ms, {"calls": entry.calls}, {"tool_duration": [entry.us]})
     add_delta(LifetimeRow("tool", ("t",), 0, 0, 0), panes.at(at), delta)
 
 
@@ -66,7 +66,7 @@ def test_windows_up_to_five_minutes_are_what_a_recount_says(story: list[Entry], 
         assert sum(one.calls for one in closed) == panes.window_closed("calls", window_ms, clock_ms)
         assert sum(one.calls for one in trailing) == panes.window("calls", window_ms, clock_ms)
         assert sorted(bin_of(one.us) for one in closed) == sorted(
-            index for index, n in panes.bins("duration", window_ms, clock_ms).items() for _ in range(n)
+            index for index, n in panes.bins("tool_duration", window_ms, clock_ms).items() for _ in range(n)
         )
 
 
@@ -127,7 +127,7 @@ def test_growing_coarser_conserves_every_sum(story: list[tuple[int, int]], ticks
         grow_old(panes, T0 + at)
         add(panes, Entry(T0 + at, calls, calls), T0 + at)
         total += calls
-        histograms = [pane.histograms["duration"] for pane in panes.rows.values()]
+        histograms = [pane.histograms["tool_duration"] for pane in panes.rows.values()]
 
         assert total == held(panes) == sum(histogram.sum_us for histogram in histograms)
         assert number == sum(sum(histogram.bins.values()) for histogram in histograms)

@@ -109,8 +109,8 @@ def test_lifetime_and_pane_tell_the_same_story(story: list[Delta]) -> None:
 
 @given(values)
 def test_raw_and_counted_durations_add_the_same(seen: list[int]) -> None:
-    raw = added([Delta("tool", ("t",), 0, {}, {"d": seen})])
-    tallied = added([Delta("tool", ("t",), 0, {}, {}, {"d": counted(seen)})])
+    raw = added([Delta("tool", ("t",), 0, {}, {"tool_duration": seen})])
+    tallied = added([Delta("tool", ("t",), 0, {}, {}, {"tool_duration": counted(seen)})])
 
     assert raw == tallied
 
@@ -118,9 +118,9 @@ def test_raw_and_counted_durations_add_the_same(seen: list[int]) -> None:
 @pytest.mark.parametrize("place", range(len(DURATION_BOUNDS_US) + 1))
 def test_every_duration_lands_in_one_bucket(place: int) -> None:
     value = (*DURATION_BOUNDS_US, DURATION_BOUNDS_US[-1] + 1)[place]
-    row, _ = added([Delta("tool", ("t",), 0, {}, {"d": [value]})])
+    row, _ = added([Delta("tool", ("t",), 0, {}, {"tool_duration": [value]})])
 
-    assert [int(place == at) for at in range(len(DURATION_BOUNDS_US) + 1)] == row.histograms["d"].buckets
+    assert [int(place == at) for at in range(len(DURATION_BOUNDS_US) + 1)] == row.histograms["tool_duration"].buckets
 
 
 # ---- panes -----------------------------------------------------------------------------------------------------

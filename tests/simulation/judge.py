@@ -15,6 +15,8 @@ from random import Random
 from typing import Any, Final
 
 from ledger import KeyTotals, PartitionLedger, Place, Totals, dimension_totals, grow, session_totals
+from rare import CUSTOMS
+from rare_ledger import buckets
 from simulation.broker import COMMANDS, DEAD_LETTER, EVENTS, ROLLUPS, Broker, Record
 from simulation.orders import Recount, accepted, follow, orders_in, page_of, shown_of
 from simulation.owner import SESSIONS
@@ -32,12 +34,13 @@ from streams.stage.plan import StagePartition
 from streams.stage.rollups import RollupsPartition
 from streams.stage.sessions import SessionsPartition
 
-BOUNDS_US: Final = [10_000 * 2**n for n in range(14)]
-FAMILIES: Final = {"requests": 0, "model_calls": 1, "tool_calls": 2}
+FAMILIES: Final = {"requests": 0, "model_calls": 1, "tool_calls": 2, "a2a": 3}
+# What a session spends between the start and the end of a request hangs on ticks, as starts and ends do.
+SPENT: Final = {"request_tokens", "request_cost", "request_cycles"}
 SESSION_FIELDS: Final = (
     "events", "late", "errors", "heartbeats", "requests", "request_errors", "request_us", "model_calls", "model_errors",
     "model_us", "tool_calls", "tool_errors", "tool_us", "input_tokens", "output_tokens", "cache_read_tokens",
-    "cache_write_tokens", "reasoning_tokens", "cost_nano_usd", "unpriced",
+    "cache_write_tokens", "reasoning_tokens", "cost_nano_usd", "unpriced", "cycles",
 )  # fmt: skip
 
 
@@ -97,7 +100,9 @@ class Judge:
         return [(record.key or b"", record.value) for record in records]
 
     def _sessions(self, partition: int) -> SessionsPartition:
-        part = SessionsPartition(partition, self.world.partitions[SESSIONS], self.world.partitions[ROLLUPS])
+        part = SessionsPartition(
+            partition, self.world.partitions[SESSIONS], self.world.partitions[ROLLUPS], customs=CUSTOMS
+        )
         part.load(self._changelog(SESSIONS, partition))
         part.loaded()
         return part
@@ -251,7 +256,7 @@ class Judge:
                         grow(totals, f"{name}_us", sum(values))
                     for name, (sum_us, _, _) in histograms.items():
                         grow(totals, f"{name}_us", sum_us)
-                    assert len(labels) <= 2
+                    assert len(labels) <= 3
             held: dict[str, Totals] = {}
             for keyed in part.keyed():
                 totals = held.setdefault(keyed.row.dimension, {})
@@ -358,17 +363,19 @@ class Judge:
         found: dict[str, tuple[int, list[int]]] = {}
         for row in self.rows[place]:
             for name, histogram in row.histograms.items():
-                sum_us, buckets = found.get(name, (0, [0] * 15))
+                sum_us, known = found.get(name, (0, [0] * len(histogram.buckets)))
                 found[name] = (
                     sum_us + histogram.sum_us,
-                    [a + b for a, b in zip(buckets, histogram.buckets, strict=True)],
+                    [a + b for a, b in zip(known, histogram.buckets, strict=True)],
                 )
-        told = {name: (sum(us), _buckets(us)) for name, us in expected.durations.items()}
+        found = {name: each for name, each in found.items() if name not in SPENT}
+        told = {name: (sum(us), buckets(name, us)) for name, us in expected.durations.items()}
         same(found, told, f"durations of {place}")
         bins: Totals = {}
         for pane in self.panes[place]:
             for name, binned in pane.histograms.items():
-                grow(bins, name, sum(binned.bins.values()))
+                if name not in SPENT:
+                    grow(bins, name, sum(binned.bins.values()))
         same(bins, expected.in_bins, f"bins of {place}")
 
     def in_flight(self) -> None:
@@ -393,8 +400,12 @@ class Judge:
         self._aggregates()
 
     def _ends(self) -> None:
+        asked = [self.sums(place) for place in self.rows if place[0] == "a2a_agent"]
+        met = sum(sums.get("a2a_ended", 0) + sums.get("a2a_unmatched", 0) for sums in asked)
+        done = sum(self.sums(place).get("a2a_requests", 0) for place in self.rows if place[0] == "a2a")
+        same(met, done, "ends of calls between agents")
         sums = self.sums(("all", ()))
-        for noun in FAMILIES:
+        for noun in ("requests", "model_calls", "tool_calls"):
             statuses = ("success", "error", "timeout", "cancelled", "validation_error")
             ends = sum(sums.get(f"{noun}_{status}", 0) for status in statuses)
             same(sums.get(f"{noun}_ended", 0) + sums.get(f"{noun}_unmatched", 0), ends, f"ends of {noun}")
@@ -441,6 +452,9 @@ def _rollup_rows(part: RollupsPartition) -> dict[Any, Any]:
 
 
 def _open_places(noun: str, agent: str, tenant: str | None, name: str | None, provider: str | None) -> Iterator[Place]:
+    if noun == "a2a":
+        yield "a2a_agent", (name or "",)
+        return
     yield "all", ()
     yield "agent", (agent,)
     if tenant is not None:
@@ -460,10 +474,3 @@ def _merge(into: KeyTotals, more: KeyTotals) -> None:
             grow(mine, name, by)
     for name, us in more.durations.items():
         into.durations.setdefault(name, []).extend(us)
-
-
-def _buckets(values: list[int]) -> list[int]:
-    counts = [0] * (len(BOUNDS_US) + 1)
-    for value in values:
-        counts[sum(1 for bound in BOUNDS_US if value > bound)] += 1
-    return counts

@@ -7,6 +7,7 @@ from collections.abc import Generator
 from random import Random
 from typing import Final
 
+from rare import CUSTOMS
 from simulation.broker import COMMANDS, EVENTS, ROLLUPS, Broker, Log, Place, Record
 from simulation.verdicts import PRICES, RULES
 
@@ -74,7 +75,7 @@ class Owner:
         """Make the state of a partition that nothing is known of."""
         if self.stage == SESSIONS:
             counts = self.partitions[SESSIONS], self.partitions[ROLLUPS]
-            return SessionsPartition(self.partition, *counts, RULES, PRICES)
+            return SessionsPartition(self.partition, *counts, RULES, PRICES, customs=CUSTOMS)
         if self.stage == COMMANDS:
             return CommandsPartition(self.partition, self.partitions[ROLLUPS])
         return RollupsPartition(self.partition, self.partitions[ROLLUPS], RULES)

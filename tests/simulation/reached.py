@@ -20,7 +20,7 @@ EXPECTED: Final = frozenset({
     "aborted entry", "torn entry", "hole in the source", "batch of many deltas", "split flush",
     "received", "applied", "late", "duplicate", "rejected", "skewed", "misrouted", "reopened",
     "rejected_empty", "rejected_malformed", "rejected_unknown_kind", "rejected_unknown_schema", "rejected_invalid",
-    "rejected_time", "session ended", "calls in flight", "abandoned", "unmatched", "relabelled",
+    "rejected_time", "rejected_undeclared", "session ended", "calls in flight", "abandoned", "unmatched", "relabelled",
     "overflow row", "pane of 10000", "pane of 60000", "pane of 3600000",
     *_MONEY,
     "command accepted", "command repeated", "command rejected", "order for one", "order for all", "reset in part",

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from hostile import BAD_BYTES, BAD_EVENTS, BAD_RECORDS
 from ledger import Event, Judged
+from rare import rare_events, undeclared
 
 START_MS: Final = 1_763_724_000_000
 MINUTE_MS: Final = 60_000
@@ -18,6 +19,15 @@ RETRY_MS: Final = 20 * MINUTE_MS  # nobody sends again later than that
 MODELS: Final = (("m-1", "p-1"), ("m-2", "p-1"), ("m|3\\", None), ("m-1", None))
 ERROR_TYPES: Final = ("rate_limit", "timeout", "network", "other")
 _OF_CALLS: Final = frozenset({"call_id", "parent_id", "agent", "session_id", "tenant"})
+# What these would say of calls is said by events of our own.
+_CALLS: Final = {"agent", "model", "tool", "token", "session", "heartbeat", "a2a"}
+_ENVELOPE: Final = {"id", "time", "agent", "session_id", "tenant"}
+_RARE: Final = [
+    {name: value for name, value in event.items() if name not in _ENVELOPE}
+    for event in rare_events()
+    if event["kind"].partition("_")[0] not in _CALLS or event["kind"] == "model_switch"
+]
+_UNDECLARED: Final = [json.dumps(event).encode() for event in undeclared()]
 _SMALL_BYTES: Final = 4_000
 _SMALL_RECORDS: Final = [bad for bad in BAD_RECORDS if bad.value is None or len(bad.value) < _SMALL_BYTES]
 _SMALL_BYTES_BAD: Final = [bad for bad in BAD_BYTES if bad.value is not None and len(bad.value) < _SMALL_BYTES]
@@ -118,6 +128,8 @@ class Traffic:
             bad = random.choice(BAD_EVENTS if not lines else (*BAD_EVENTS, *_SMALL_BYTES_BAD))
             assert bad.value is not None
             return Item(bad.value, None, bad.reason)
+        if self._messy and random.random() < 0.01:
+            return Item(random.choice(_UNDECLARED), None, "undeclared")
         event = self._event(now_ms, session)
         self._identify(event, source)
         event_ms = self._event_ms(now_ms)
@@ -194,9 +206,18 @@ class Traffic:
             ended["tool"] = began.get("tool", "tool-0") if random.random() < 0.95 else random.choice(self._tools)
             ended["status"] = random.choice(("success", "success", "error", "timeout", "validation_error", "cancelled"))
             ended |= {"attempt": random.choice((1, 1, 2)), "output_bytes": random.choice((0, 7))}
+            self._sometimes(ended, parallel_group="g")
         else:
             ended["status"] = random.choice(("success", "success", "error", "timeout", "cancelled"))
+        if noun == "a2a":
+            ended |= {name: began[name] for name in ("target", "operation") if name in began}
+            ended |= {"target": f"agent-{random.choice('ab')}"} if random.random() < 0.05 else {}
+            self._sometimes(ended, response_bytes=random.randrange(2_000))
+        if noun == "agent":
+            self._sometimes(ended, streaming=True, response_bytes=7, endpoint="/ask", completed=random.random() < 0.5)
         if noun == "model":
+            reason, code = random.choice(("stop", "max_tokens", "length")), random.choice(("429", "503"))
+            self._sometimes(ended, streaming=True, finish_reason=reason, error_code=code, temperature=0.3)
             ended |= {name: began[name] for name in ("model", "provider") if name in began} or {"model": "m-9"}
             if random.random() < 0.05:
                 ended["model"] = "m-1-renamed"
@@ -205,6 +226,10 @@ class Traffic:
         if random.random() < 0.1:
             ended.pop("call_id", None)
         return {**ended, "kind": f"{noun}_end", "duration_ms": self._duration(now_ms)}
+
+    def _sometimes(self, event: Event, **fields: Any) -> None:
+        """Add each optional field now and then."""
+        event |= {name: value for name, value in fields.items() if self._random.random() < 0.2}
 
     def _duration(self, now_ms: int) -> float:
         random = self._random
@@ -227,6 +252,15 @@ class Traffic:
 
     def _tool_start(self) -> Event:
         return self._begin("tool_start", tool=self._random.choice(self._tools))
+
+    def _a2a_start(self) -> Event:
+        return self._begin("a2a_start", target=f"agent-{self._random.choice('abc')}", operation="run")
+
+    def _rare(self) -> Event:
+        event = self._random.choice(_RARE).copy()
+        if "duration_ms" in event:
+            event["duration_ms"] = self._duration(0)
+        return event
 
     def _usage(self) -> Event:
         random = self._random
@@ -261,7 +295,7 @@ class Traffic:
 
 _BEGINNINGS: Final = (
     Traffic._agent_start, Traffic._model_start, Traffic._tool_start, Traffic._tool_start, Traffic._usage,
-    Traffic._other,
+    Traffic._other, Traffic._rare, Traffic._rare, Traffic._a2a_start,
 )  # fmt: skip
 
 

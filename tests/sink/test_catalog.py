@@ -6,11 +6,14 @@ from typing import Final
 
 import pytest
 from pages import full_view, names, own_samples, promtool, render, series, value
+from promised import BUCKETS, PROMISED, SEEDS, Promise
+from rare import CUSTOMS, EXPECTED
 
-from streams.event.codec import Reason
-from streams.fold.measure import DIMENSIONS, HISTOGRAMS, MEASURES, PARTITION, PARTITION_MEASURES
+from streams.fold.families import FAMILIES
+from streams.fold.measure import CUSTOM, DIMENSIONS, PARTITION
 from streams.sink.catalog import METRICS, OF_DIMENSION
-from streams.sink.metric import KEYS_MAX, Metric
+from streams.sink.custom import custom_metrics
+from streams.sink.metric import KEYS_MAX, SERIES_MAX, Metric
 from streams.sink.processes import OF_WORKER
 from streams.sink.view import View
 
@@ -21,36 +24,14 @@ FORBIDDEN_LABELS: Final = {
     "session", "session_id", "user", "user_id", "request", "request_id", "call_id", "id", "trace_id", "source",
     "prompt", "message", "error",
 }  # fmt: skip
+EVERYDAY: Final = {"all", "agent", "tool", "model", "provider", "tenant", "agent_tool", "partition", "custom"}
 # What the target, not the series, is labelled with.
 TARGET_LABELS: Final = {"job", "instance", "env", "cluster", "region", "service"}
-# What the seed documents ask for and the first stages already count; the names are theirs.
-SEEDS: Final = {
-    "agent_tokens_input_total": "agent_tokens_total",
-    "agent_tokens_output_total": "agent_tokens_total",
-    "agent_tokens_total": "agent_tokens_total",
-    "agent_token_cost_estimate": "agent_cost_usd_total",
-    "agent_requests_total": "agent_requests_total",
-    "agent_model_invocations_total": "agent_model_calls_total",
-    "agent_request_duration": "agent_request_duration_seconds",
-    "agent_model_invocation_duration": "agent_model_call_duration_seconds",
-    "agent_tool_calls_total": "agent_tool_calls_total",
-    "agent_tool_execution_duration": "agent_tool_call_duration_seconds",
-    "agent_tool_parallel_executions": "agent_tool_calls_in_flight",
-    "agent_tool_timeout_rate": "agent_tool_calls_total",
-    "agent_tool_errors": "agent_tool_calls_total",
-    "agent_tool_retry_attempts": "agent_tool_retries_total",
-    "agent_tool_validation_failures": "agent_tool_calls_total",
-    "agent_concurrent_requests": "agent_requests_in_flight",
-    "agent_errors_total": "agent_errors_total",
-    "agent_circuit_breaker_state": "agent_circuit_breaker_state",
-    "crew_requests_total": "agent_requests_total",
-    "crew_request_duration_seconds": "agent_request_duration_seconds",
-}
 
 
 @pytest.mark.parametrize("metric", ALL, ids=lambda metric: metric.name)
 def test_names_follow_the_conventions(metric: Metric) -> None:
-    words = metric.name.split("_")
+    words = metric.name.replace("rate_limit", "").split("_")  # a limiter is no rate
 
     assert re.fullmatch(r"agent(_[a-z0-9]+)+", metric.name)
     assert metric.name.endswith("_total") == (metric.kind == "counter")
@@ -96,28 +77,32 @@ def test_help_says_something_different_of_each() -> None:
 
 
 def test_every_measure_a_metric_reads_is_one_that_rows_hold() -> None:
-    counted = {*PARTITION_MEASURES, "evicted", *(f"rejected_{reason.value}" for reason in Reason)}
     for metric in METRICS:
-        known = counted if metric.dimension is PARTITION else set(MEASURES)
-        assert {name for part in metric.parts for name in (*part.plus, *part.minus)} <= known
-        assert metric.histogram is None or metric.histogram in HISTOGRAMS
+        held = FAMILIES[metric.dimension.name] if metric.dimension is not None else FAMILIES[CUSTOM.name]
+        assert {name for part in metric.parts for name in (*part.plus, *part.minus)} <= set(held.measures)
+        assert metric.histogram is None or metric.histogram in held.histograms
         assert (metric.dimension is None) == (metric.origin is not None)
         assert bool(metric.parts) != bool(metric.histogram) or metric.dimension is None
 
 
 def test_every_measure_and_histogram_is_shown_by_some_metric() -> None:
-    """`errors` is the sum of the errors by type, which are shown."""
-    shown = {name for metric in METRICS for part in metric.parts for name in (*part.plus, *part.minus)}
+    """Sums of what is shown by type or reason are not, nor how many events a row is made of."""
+    everyday = {"agent", "tool", "model", "provider", "tenant", "agent_tool", "all"}  # they hold the same
+    for some in (everyday, *({name} for name in DIMENSIONS if name not in everyday)):
+        metrics = [metric for metric in METRICS if metric.dimension is not None and metric.dimension.name in some]
+        shown = {name for metric in metrics for part in metric.parts for name in (*part.plus, *part.minus)}
+        held = {name for each in some for name in FAMILIES[each].measures}
 
-    assert {"errors"} == {*MEASURES, *PARTITION_MEASURES} - shown
-    assert set(HISTOGRAMS) == {metric.histogram for metric in METRICS if metric.histogram}
+        assert held - shown <= {"events", "errors", "rejected"}, some
+        histograms = {name for each in some for name in FAMILIES[each].histograms}
+        assert histograms == {metric.histogram for metric in metrics if metric.histogram}
 
 
 def test_what_publishers_can_name_is_bounded() -> None:
-    """37,000 series is what KEYS_MAX promises; partitions are the operator's."""
+    """SERIES_MAX is what KEYS_MAX promises; partitions are the operator's."""
     per_dimension = {name: sum(metric.series_max or 0 for metric in metrics) for name, metrics in OF_DIMENSION.items()}
 
-    assert sum(count for name, count in per_dimension.items() if name != PARTITION.name) < 37_000
+    assert sum(count for name, count in per_dimension.items() if name != PARTITION.name) < SERIES_MAX
     assert all(metric.dimension is None or metric.dimension.name in KEYS_MAX for metric in METRICS)
 
 
@@ -197,4 +182,51 @@ def test_the_page_has_no_metric_that_the_catalogue_does_not_know() -> None:
 
 
 def test_every_dimension_but_the_sum_of_all_is_shown() -> None:
-    assert {"all"} == {name for name in DIMENSIONS if not OF_DIMENSION[name]}
+    """Custom ones are shown when they are declared."""
+    assert {"all", "custom"} == {name for name in DIMENSIONS if not OF_DIMENSION[name]}
+
+
+@pytest.mark.parametrize("promise", PROMISED, ids=lambda promise: promise.what)
+def test_what_was_promised_is_there(promise: Promise) -> None:
+    """With the labels that were promised, and on a page of real stages."""
+    metric = next((each for each in ALL if each.name == promise.metric), None)
+
+    assert metric is not None
+    assert set(promise.labels) <= set(metric.columns)
+
+
+@pytest.mark.parametrize("name", BUCKETS)
+def test_buckets_are_the_promised_ones(name: str) -> None:
+    metric = next(each for each in METRICS if each.name == name)
+
+    assert f"{BUCKETS[name]} +Inf" == " ".join(metric.bound_texts)
+
+
+def test_every_metric_of_a_rare_kind_shows_what_its_events_say() -> None:
+    """The numbers were added up by hand."""
+    page = render(full_view()[1], customs=CUSTOMS)
+    found = series(page)
+    agents = {"agent_tool_parallel_uses_total"}  # labels of which other events of the page have none
+
+    for name, samples in EXPECTED.items():
+        for labels, expected in samples:
+            assert pytest.approx(expected) == value(found, name, **labels), (name, labels)
+    rare = {metric.name for metric in METRICS if metric.dimension is not None and metric.dimension.name not in EVERYDAY}
+    shown = {re.sub("_(bucket|sum|count)$", "", name) for name in EXPECTED} | agents
+    assert rare <= shown
+
+
+def test_declared_metrics_are_shown_under_their_labels_and_only_those() -> None:
+    """A gauge has no series here: it is no sum of events."""
+    view = full_view()[1]
+    page = render(view, customs=CUSTOMS)
+
+    assert ("", "", 0) == promtool(page)
+    assert {"agent_custom_orders_total", "agent_custom_basket_value"} == {
+        metric.name for metric in custom_metrics(CUSTOMS)
+    }
+    assert "agent_custom" not in render(view)
+    assert 5 == sum(
+        value(series(page), "agent_stream_events_rejected_total", partition=str(number), reason="undeclared")
+        for number in range(3)
+    )

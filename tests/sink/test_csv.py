@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from pages import Series, full_view, own_samples, render, series
 from viewing import NAMES, row, view_of
 
-from streams.sink.csv import COLUMNS, LABELS, as_csv
+from streams.sink.csv import HEAD, LABELS, TAIL, as_csv
 from streams.sink.view import View
 
 NOW_MS: Final = 1_763_724_000_007
+COLUMNS: Final = (*HEAD, *LABELS, *TAIL)
 
 
 def table(view: View) -> list[dict[str, str]]:

@@ -6,11 +6,12 @@ from itertools import accumulate
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pages import families, full_view, own_samples, render, series, settle, total, value
 
-from streams.fold.measure import DIMENSIONS, HISTOGRAMS, MEASURES
+from streams.fold.families import FAMILIES
+from streams.fold.measure import CUSTOM, DIMENSIONS, MEASURES
 from streams.fold.rollup import LifetimeHistogram, LifetimeRow, encode_row
 from streams.fold.session import OVERFLOW
 from streams.sink.catalog import METRICS, OF_DIMENSION
@@ -19,6 +20,7 @@ from streams.sink.view import BUCKETS, LIFETIME, View
 from streams.stage.keys import dimension_key
 
 GOLDEN = Path(__file__).parent.parent / "golden"
+DURATIONS = ("request_duration", "model_duration", "first_token", "tool_duration")
 CREATED_MS = 1_763_724_000_123
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12) | st.sampled_from(
     ['a"b', "a\\b", "a\nb", "\\n", '"', "\\", "a,b={}", "# EOF", "%s %d", "{x}", "é", " ", "le", OVERFLOW]
@@ -73,19 +75,21 @@ def test_whatever_a_name_holds_the_official_parser_reads_it_back(agent: str, too
     assert float(count) == value(found, "agent_tool_uses_total", agent=agent, tool=tool, status="timeout")
 
 
-@given(st.dictionaries(st.sampled_from(MEASURES), st.integers(0, 10**15)), st.booleans())
-def test_every_number_of_a_row_is_on_the_page_in_its_exported_unit(sums: dict[str, int], om: bool) -> None:
-    for name, dimension in DIMENSIONS.items():
-        labels = tuple(f"{column}-1" for column in dimension.columns)
-        found = series(render(view_of(row(name, labels, 0, **sums)), openmetrics=om))
-        named = dict(zip(dimension.columns, labels, strict=True))
-        for metric in OF_DIMENSION[name]:
-            for part in metric.parts:
-                own = {metric.own_label: part.value} if metric.own_label and part.value else {}
-                stored_value = sum(sums.get(each, 0) for each in part.plus) - sum(
-                    sums.get(each, 0) for each in part.minus
-                )
-                assert stored_value / metric.scale == value(found, metric.name, **named, **own)
+@given(st.sampled_from([name for name in DIMENSIONS if name != CUSTOM.name]), st.data(), st.booleans())
+def test_every_number_of_a_row_is_on_the_page_in_its_exported_unit(name: str, data: st.DataObject, om: bool) -> None:
+    columns = DIMENSIONS[name].columns
+    labels = tuple(f"{column}-1" for column in columns)
+    measures = st.sampled_from(FAMILIES[name].measures)
+    sums = data.draw(st.dictionaries(measures, st.integers(0, 10**15)))
+    for streamed in [each for each in sums if each.endswith("_streaming")]:
+        sums[streamed.replace("streaming", "success")] = sums[streamed]  # what was streamed has ended
+    found = series(render(view_of(row(name, labels, 0, **sums)), openmetrics=om))
+    named = dict(zip(columns, labels, strict=True))
+    for metric in OF_DIMENSION[name]:
+        for part in metric.parts:
+            own = {metric.own_label: part.value} if metric.own_label and part.value else {}
+            stored_value = sum(sums.get(each, 0) for each in part.plus) - sum(sums.get(each, 0) for each in part.minus)
+            assert stored_value / metric.scale == value(found, metric.name, **named, **own)
 
 
 @given(st.lists(st.integers(0, 10**12), min_size=BUCKETS, max_size=BUCKETS), st.integers(0, 10**18), st.booleans())
@@ -172,6 +176,7 @@ CHANGES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(CHANGES, st.booleans())
 def test_a_page_kept_up_to_date_is_the_page_made_anew(
     changes: list[tuple[str, int, int | None, bool]], om: bool
@@ -207,7 +212,7 @@ def busy_rows(round_number: int) -> list[tuple[bytes, bytes]]:
         for number in range(count):
             labels = tuple(f"{column}-name-{number:04d}" for column in DIMENSIONS[name].columns)
             each = row(name, labels, number, **{m: at * 1_000 + round_number for at, m in enumerate(MEASURES)})
-            mine = {"agent": ("request_duration",), "tenant": ()}.get(name, HISTOGRAMS)
+            mine = {"agent": ("request_duration",), "tenant": ()}.get(name, DURATIONS)
             each.histograms = {
                 histogram: LifetimeHistogram(
                     123_456_789 + round_number, list(range(round_number, round_number + BUCKETS))

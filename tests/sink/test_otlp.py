@@ -14,7 +14,6 @@ from through_stages import Stages, event
 from viewing import CREATED_MS, row, view_of
 
 from streams.sink.catalog import METRICS
-from streams.sink.exposition import BOUNDS
 from streams.sink.otlp import POINTS_PER_REQUEST, Source, rejected_points, requests
 from streams.sink.semconv import GENERATIONS, UNITS, USAGE, USAGE_REPLACES
 from streams.sink.view import View
@@ -53,10 +52,11 @@ def named(found: list[pb.Metric], name: str) -> list[tuple[dict[str, str], Any]]
 
 def as_text(found: list[pb.Metric]) -> Series:
     """Return what the text page would say."""
-    names = {metric.family: metric.name for metric in METRICS}
+    rows = {metric.family: metric for metric in METRICS}
     said: Series = {}
     for metric in found:
-        name = names[metric.name]
+        row_ = rows[metric.name]
+        name = row_.name
         for point in points_of(metric):
             labels = labels_of(point)
             if metric.WhichOneof("data") != "histogram":
@@ -65,8 +65,9 @@ def as_text(found: list[pb.Metric]) -> Series:
                 continue
             said[f"{name}_count", frozenset(labels.items())] = point.count
             said[f"{name}_sum", frozenset(labels.items())] = point.sum
-            assert [float(bound) for bound in BOUNDS[:-1]] == list(point.explicit_bounds)
-            for at, bound in enumerate(BOUNDS):
+            bounds = row_.bound_texts
+            assert [float(bound) for bound in bounds[:-1]] == list(point.explicit_bounds)
+            for at, bound in enumerate(bounds):
                 cumulative = sum(point.bucket_counts[: at + 1])
                 said[f"{name}_bucket", frozenset({**labels, "le": bound}.items())] = cumulative
     return said

@@ -10,6 +10,7 @@ from viewing import row
 
 from streams.fold.measure import DIMENSIONS, HISTOGRAMS, MEASURES
 from streams.fold.rollup import LifetimeHistogram, encode_row
+from streams.fold.shapes import bounds_of
 from streams.sink.catalog import METRICS
 from streams.sink.csv import as_csv
 from streams.sink.document import as_json
@@ -17,7 +18,7 @@ from streams.sink.influx import as_influx
 from streams.sink.metric import Sample
 from streams.sink.otlp import Source, requests
 from streams.sink.series import integral, pieces
-from streams.sink.view import BUCKETS, LIFETIME, View
+from streams.sink.view import LIFETIME, View
 from streams.stage.keys import dimension_key
 
 NOW_MS: Final = 1_763_724_000_007
@@ -36,7 +37,10 @@ def busy_view() -> View:
             labels = tuple(f"{column}-name-{number:04d}" for column in DIMENSIONS[name].columns)
             each = row(name, labels, number, **{measure: at * 1_000 for at, measure in enumerate(MEASURES)})
             mine = {"agent": ("request_duration",), "tenant": ()}.get(name, HISTOGRAMS)
-            each.histograms = {histogram: LifetimeHistogram(123_456_789, [7] * BUCKETS) for histogram in mine}
+            each.histograms = {
+                histogram: LifetimeHistogram(123_456_789, [7] * (len(bounds_of(histogram).uppers) + 1))
+                for histogram in mine
+            }
             view.feed(0, [(LIFETIME + dimension_key(name, labels).encode(), encode_row(each))])
     settle(view)
     return view

@@ -159,7 +159,7 @@ def meta(next_offset: int, codec: int = META_CODEC) -> tuple[bytes, bytes]:
         ([(META, b"\xc1")], "meta row cannot be read"),
         ([(LIFETIME + b"all", b"\xc1")], "cannot be read"),
         (
-            stored(LifetimeRow("all", (), 0, 0, 0, 0, {}, {"x": LifetimeHistogram(0, [1, 2])})),
+            stored(LifetimeRow("all", (), 0, 0, 0, 0, {}, {"first_token": LifetimeHistogram(0, [1, 2])})),
             "other histogram buckets",
         ),
     ],

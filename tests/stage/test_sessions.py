@@ -65,7 +65,7 @@ def test_an_event_at_the_grace_is_in_its_minute_and_an_older_one_counts_in_total
     assert (3, 1, 2) == (row(one).events, row(one).late, sum(pane.events for pane in row(one).panes))
     assert {"applied": 2, "late": 1, "received": 3} == one.state.counters()
     late = [delta for delta in deltas(one.sent("rollups")) if delta.pane_ms < 0]
-    assert {"all", "agent"} == {delta.dimension for delta in late}
+    assert {"all", "agent", "cycle"} == {delta.dimension for delta in late}
     assert all(1 == delta.sums["events"] for delta in late)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from streams.settings import Settings
-from streams.worker import logs
+from streams.worker import logs, wiring
 from streams.worker.cli.options import Bootstrap, Prefix, connection, load
 from streams.worker.exporter import ExporterConfig, run
 from streams.worker.otlp import OtlpConfig, headers_of
@@ -38,6 +38,7 @@ def exporter(
         connection=connection(settings),
         prefix=settings.topic_prefix,
         web=WebConfig(port=settings.exporter_port, host=settings.exporter_host),
+        customs=wiring.customs(settings),
         otlp=_otlp(settings),
         redis_url=settings.redis_url.get_secret_value() if settings.redis_url else None,
     )

@@ -58,7 +58,8 @@ def worker(
             health.append(asyncio.ensure_future(_show_health(settings, app, book.names if book else ())))
 
     policy, log_bins = wiring.payloads(settings), settings.exponential_histograms
-    code = run(config, wiring.stages(wiring.rules(settings), book, policy, log_bins=log_bins), started=started)
+    stages = wiring.stages(wiring.rules(settings), book, policy, wiring.customs(settings), log_bins=log_bins)
+    code = run(config, stages, started=started)
     if code:
         raise typer.Exit(code)
 

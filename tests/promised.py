@@ -1,0 +1,176 @@
+"""What the seed documents promise, one line each, and which metric keeps it.
+
+A promise is kept by a metric with these labels at least; a ratio or a present value is made of what stands here.
+"""
+
+from typing import Final, NamedTuple
+
+
+class Promise(NamedTuple):
+    """One thing that somebody was told they would see."""
+
+    what: str
+    metric: str
+    labels: tuple[str, ...] = ()
+
+
+AGENTS: Final = (
+    Promise("input tokens", "agent_tokens_total", ("agent", "type")),
+    Promise("output tokens", "agent_tokens_total", ("agent", "type")),
+    Promise("all tokens", "agent_tokens_total", ("agent", "type")),
+    Promise("tokens per request", "agent_request_tokens", ("agent",)),
+    Promise("cost estimate", "agent_cost_usd_total", ("agent",)),
+    Promise("requests", "agent_requests_total", ("agent", "status")),
+    Promise("model invocations", "agent_model_calls_total", ("model", "status")),
+    Promise("cycles", "agent_cycles_total", ("agent", "phase")),
+    Promise("request duration", "agent_request_duration_seconds", ("agent",)),
+    Promise("model invocation duration", "agent_model_call_duration_seconds", ("model",)),
+    Promise("tool calls", "agent_tool_calls_total", ("tool", "status")),
+    Promise("tool execution duration", "agent_tool_call_duration_seconds", ("tool",)),
+    Promise("parallel tool executions", "agent_tool_calls_in_flight", ("tool",)),
+    Promise("tool calls in parallel groups", "agent_tool_parallel_calls_total", ("tool",)),
+    Promise("tool timeouts", "agent_tool_calls_total", ("tool", "status")),
+    Promise("tool retries", "agent_tool_retries_total", ("tool",)),
+    Promise("tool validation failures", "agent_tool_calls_total", ("tool", "status")),
+    Promise("cycles per request", "agent_request_cycles", ("agent",)),
+    Promise("conversation turns", "agent_conversation_turns_total", ("agent",)),
+    Promise("context length", "agent_context_length_tokens", ("agent",)),
+    Promise("context utilisation", "agent_context_used_ratio", ("agent",)),
+    Promise("planning duration", "agent_cycle_duration_seconds", ("agent", "phase")),
+    Promise("reflection cycles", "agent_cycles_total", ("agent", "phase")),
+    Promise("model switches", "agent_model_switches_total", ("from_model", "to_model")),
+    Promise("temperature adjustments", "agent_parameter_changes_total", ("agent", "parameter")),
+    Promise("max-tokens hits", "agent_model_max_tokens_hits_total", ("model",)),
+    Promise("streaming against batch", "agent_request_modes_total", ("agent", "mode")),
+    Promise("concurrent requests", "agent_requests_in_flight", ("agent",)),
+    Promise("errors by type", "agent_errors_total", ("agent", "type")),
+    Promise("errors by component", "agent_component_errors_total", ("component", "type")),
+    Promise("timeouts by component", "agent_component_errors_total", ("component", "type")),
+    Promise("model errors by code", "agent_model_errors_total", ("model", "code")),
+    Promise("tool errors", "agent_tool_calls_total", ("tool", "status")),
+    Promise("rate-limit hits", "agent_rate_limit_hits_total", ("endpoint", "workspace_id", "result")),
+    Promise("breaker state", "agent_circuit_breaker_state", ("over", "name")),
+    Promise("degraded events", "agent_degraded_events_total", ("component", "reason")),
+    Promise("response quality", "agent_response_quality_score", ("agent",)),
+    Promise("user satisfaction", "agent_user_satisfaction_score", ("agent",)),
+    Promise("task completion", "agent_tasks_total", ("agent", "outcome")),
+    Promise("response relevance", "agent_response_relevance_score", ("agent",)),
+    Promise("cost per request", "agent_request_cost_usd", ("agent",)),
+    Promise("published bodies and what was cut", "agent_payload_cut_bytes_total", ("agent", "direction")),
+)
+CREW: Final = (
+    Promise("tool duration of an agent", "agent_tool_use_duration_seconds", ("agent", "tool")),
+    Promise("tool status of an agent", "agent_tool_uses_total", ("agent", "tool", "status")),
+    Promise("tool retries of an agent", "agent_tool_use_retries_total", ("agent", "tool")),
+    Promise("tool input size", "agent_tool_input_bytes_total", ("tool",)),
+    Promise("tool output size", "agent_tool_output_bytes_total", ("tool",)),
+    Promise("executions, success, error, timeout", "agent_requests_total", ("agent", "status")),
+    Promise("total and mean duration", "agent_request_duration_seconds", ("agent",)),
+    Promise("cache hits", "agent_cache_operations_total", ("result",)),
+    Promise("cache misses", "agent_cache_operations_total", ("result",)),
+)
+CODE: Final = (
+    Promise("discovery queries, success, failure", "agent_discovery_queries_total", ("detail_level", "result")),
+    Promise("discovery response time", "agent_discovery_duration_seconds", ("detail_level",)),
+    Promise("discovery cache hits", "agent_discovery_cache_hits_total", ("detail_level",)),
+    Promise("continued searches", "agent_discovery_continued_total", ("detail_level",)),
+    Promise("executions, success, failure, timeouts", "agent_executions_total", ("language", "status")),
+    Promise("execution duration", "agent_execution_duration_seconds", ("language",)),
+    Promise("execution memory, mean", "agent_execution_memory_bytes", ("language",)),
+    Promise("execution result size", "agent_execution_result_bytes", ("language",)),
+    Promise("SDK generation time", "agent_sdk_generation_duration_seconds"),
+    Promise("tools in SDKs", "agent_sdk_tools_total"),
+    Promise("filtering by operation", "agent_filtering_operations_total", ("operation",)),
+    Promise("bytes before filtering", "agent_filtering_input_bytes_total", ("operation",)),
+    Promise("bytes after filtering", "agent_filtering_output_bytes_total", ("operation",)),
+    Promise("tokens saved", "agent_context_saved_tokens_total", ("operation",)),
+    Promise("skills saved", "agent_skills_saved_total", ("skill", "language")),
+    Promise("skill executions, success", "agent_skill_executions_total", ("skill", "language", "status")),
+    Promise("mean skill duration", "agent_skill_duration_seconds", ("skill",)),
+    Promise("personal data found, by pattern", "agent_pii_detections_total", ("pattern",)),
+    Promise("tokens created", "agent_pii_tokenized_total", ("pattern",)),
+    Promise("audit events by severity", "agent_security_audits_total", ("severity",)),
+)
+EXPOSED: Final = (
+    Promise("service information", "agent_streams_build_info", ("version",)),
+    Promise("a2a duration", "agent_a2a_request_duration_seconds", ("agent", "operation", "status")),
+    Promise("a2a requests", "agent_a2a_requests_total", ("agent", "operation", "status")),
+    Promise("a2a active tasks", "agent_a2a_active_tasks", ("agent",)),
+    Promise("a2a response size", "agent_a2a_response_size_bytes", ("agent",)),
+    Promise("cache operations", "agent_cache_operations_total", ("operation", "result")),
+    Promise("cache latency", "agent_cache_latency_seconds", ("operation",)),
+    Promise("rate limits", "agent_rate_limit_hits_total", ("endpoint", "workspace_id", "result")),
+    Promise("ccr requests", "agent_ccr_requests_total", ("provider", "task_type", "status")),
+    Promise("ccr latency", "agent_ccr_latency_seconds", ("provider",)),
+    Promise("ccr tokens", "agent_ccr_tokens_total", ("provider", "direction")),
+)
+PROMISED: Final = (*AGENTS, *CREW, *CODE, *EXPOSED)
+
+# Upper bounds that were promised with them, as they must read on a page.
+BUCKETS: Final = {
+    "agent_a2a_request_duration_seconds": "0.01 0.05 0.1 0.25 0.5 1.0 2.5 5.0 10.0",
+    "agent_a2a_response_size_bytes": "100.0 500.0 1000.0 5000.0 10000.0 50000.0 100000.0",
+    "agent_cache_latency_seconds": "0.001 0.005 0.01 0.025 0.05 0.1",
+    "agent_ccr_latency_seconds": "0.01 0.05 0.1 0.25 0.5 1.0 2.5",
+    "agent_request_tokens": (
+        "1.0 4.0 16.0 64.0 256.0 1024.0 4096.0 16384.0 65536.0 262144.0 1048576.0 4194304.0 16777216.0 67108864.0"
+    ),
+}
+# What the seed documents call a metric, and what we do.
+SEEDS: Final = {
+    "agent_tokens_input_total": "agent_tokens_total",
+    "agent_tokens_output_total": "agent_tokens_total",
+    "agent_tokens_total": "agent_tokens_total",
+    "agent_tokens_per_request": "agent_request_tokens",
+    "agent_token_cost_estimate": "agent_cost_usd_total",
+    "agent_cost_per_request": "agent_request_cost_usd",
+    "agent_requests_total": "agent_requests_total",
+    "agent_model_invocations_total": "agent_model_calls_total",
+    "agent_cycles_total": "agent_cycles_total",
+    "agent_reflection_cycles": "agent_cycles_total",
+    "agent_planning_duration": "agent_cycle_duration_seconds",
+    "agent_reasoning_cycles_per_request": "agent_request_cycles",
+    "agent_request_duration": "agent_request_duration_seconds",
+    "agent_model_invocation_duration": "agent_model_call_duration_seconds",
+    "agent_tool_calls_total": "agent_tool_calls_total",
+    "agent_tool_execution_duration": "agent_tool_call_duration_seconds",
+    "agent_tool_parallel_executions": "agent_tool_calls_in_flight",
+    "agent_tool_timeout_rate": "agent_tool_calls_total",
+    "agent_tool_errors": "agent_tool_calls_total",
+    "agent_tool_retry_attempts": "agent_tool_retries_total",
+    "agent_tool_validation_failures": "agent_tool_calls_total",
+    "agent_conversation_turns": "agent_conversation_turns_total",
+    "agent_context_length": "agent_context_length_tokens",
+    "agent_model_switches": "agent_model_switches_total",
+    "agent_temperature_adjustments": "agent_parameter_changes_total",
+    "agent_max_tokens_hit": "agent_model_max_tokens_hits_total",
+    "agent_streaming_vs_batch": "agent_request_modes_total",
+    "agent_concurrent_requests": "agent_requests_in_flight",
+    "agent_errors_total": "agent_errors_total",
+    "agent_timeout_errors": "agent_component_errors_total",
+    "agent_model_errors": "agent_model_errors_total",
+    "agent_rate_limit_hits": "agent_rate_limit_hits_total",
+    "agent_circuit_breaker_state": "agent_circuit_breaker_state",
+    "agent_degraded_performance_events": "agent_degraded_events_total",
+    "agent_response_quality_score": "agent_response_quality_score",
+    "agent_response_relevance": "agent_response_relevance_score",
+    "crew_requests_total": "agent_requests_total",
+    "crew_request_duration_seconds": "agent_request_duration_seconds",
+    "crew_cache_hits_total": "agent_cache_operations_total",
+    "crew_cache_misses_total": "agent_cache_operations_total",
+    "vtcode_discovery_queries_total": "agent_discovery_queries_total",
+    "vtcode_execution_duration_ms": "agent_execution_duration_seconds",
+    "vtcode_pii_detections_total": "agent_pii_detections_total",
+    "vtcode_context_tokens_saved": "agent_context_saved_tokens_total",
+    "agentos_info": "agent_streams_build_info",
+    "a2a_requests_total": "agent_a2a_requests_total",
+    "a2a_request_duration_seconds": "agent_a2a_request_duration_seconds",
+    "a2a_active_tasks": "agent_a2a_active_tasks",
+    "a2a_response_size_bytes": "agent_a2a_response_size_bytes",
+    "cache_operations_total": "agent_cache_operations_total",
+    "cache_latency_seconds": "agent_cache_latency_seconds",
+    "rate_limit_hits_total": "agent_rate_limit_hits_total",
+    "ccr_requests_total": "agent_ccr_requests_total",
+    "ccr_latency_seconds": "agent_ccr_latency_seconds",
+    "ccr_tokens_total": "agent_ccr_tokens_total",
+}
