@@ -15,7 +15,12 @@ groups:
   - name: rare
     rules:
       - {alert: LimitHit, over: rate_limit, value: {sum: rate_limit_denied}, window: 1m, above: 2}
-      - {alert: PoorAnswers, over: feedback, value: {quantile: {of: quality, q: 0.5}}, window: 1m, min_count: 3, below: 0.5}
+      - alert: PoorAnswers
+        over: feedback
+        value: {quantile: {of: quality, q: 0.5}}
+        window: 1m
+        min_count: 3
+        below: 0.5
       - {alert: Poison, over: partition, value: {sum: rejected_malformed}, window: 1m, above: 0}
 """
 
