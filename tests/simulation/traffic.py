@@ -295,7 +295,7 @@ class Traffic:
 
 _BEGINNINGS: Final = (
     Traffic._agent_start, Traffic._model_start, Traffic._tool_start, Traffic._tool_start, Traffic._usage,
-    Traffic._other, Traffic._rare, Traffic._rare, Traffic._a2a_start,
+    Traffic._usage, Traffic._other, Traffic._rare, Traffic._a2a_start,
 )  # fmt: skip
 
 

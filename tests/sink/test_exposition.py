@@ -75,6 +75,7 @@ def test_whatever_a_name_holds_the_official_parser_reads_it_back(agent: str, too
     assert float(count) == value(found, "agent_tool_uses_total", agent=agent, tool=tool, status="timeout")
 
 
+@settings(deadline=None)
 @given(st.sampled_from([name for name in DIMENSIONS if name != CUSTOM.name]), st.data(), st.booleans())
 def test_every_number_of_a_row_is_on_the_page_in_its_exported_unit(name: str, data: st.DataObject, om: bool) -> None:
     columns = DIMENSIONS[name].columns
