@@ -18,7 +18,7 @@ SEEDS_VARIABLE: Final = "AGENT_STREAMS_SIM_SEEDS"
 SEEDS: Final = 2_000
 PER_TEST: Final = 100
 MUTANT_SEEDS: Final = 1_000  # some mistakes show in one life of a hundred
-REACHED_SEEDS: Final = 60
+REACHED_SEEDS: Final = 150
 
 
 def seed_ranges() -> list[range]:
