@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 import promql_parser
 
 # What Grafana puts in before it asks: by name, and something that parses in its place.
-MACROS: Final = {"$__rate_interval": "5m", "$__range": "1h"}
+MACROS: Final = {"$__rate_interval": "7m", "$__range": "3h"}
 
 
 class Selector(NamedTuple):

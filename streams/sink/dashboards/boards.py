@@ -9,6 +9,7 @@ from streams.sink.dashboards.grafana import text
 from streams.sink.dashboards.panel import Board
 from streams.sink.dashboards.pipeline import PIPELINE
 from streams.sink.dashboards.rest import rest
+from streams.sink.dashboards.services import SERVICES
 from streams.sink.dashboards.sessions import SESSIONS
 from streams.sink.dashboards.tokens import TOKENS
 from streams.sink.dashboards.tools import TOOLS
@@ -18,6 +19,7 @@ _CHOSEN: Final[Mapping[str, Board]] = {
     "tools": TOOLS,
     "tokens": TOKENS,
     "sessions": SESSIONS,
+    "services": SERVICES,
     "alerts": ALERTS,
     "pipeline": PIPELINE,
 }

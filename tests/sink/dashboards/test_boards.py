@@ -18,7 +18,7 @@ from streams.sink.promql import CATALOGUE, FOREIGN, TARGET_LABELS, UnknownMetric
 
 ROOT: Final = Path(__file__).parents[3]
 NAMES: Final = sorted(BOARDS)
-VARIABLES: Final = {"job", "workers", "datasource"}
+FIXED: Final = {"services": ("5m", "1h")}  # windows that two panels have in their titles
 
 
 @cache
@@ -102,7 +102,7 @@ def test_counters_are_asked_how_they_grow_and_nothing_else_is(name: str) -> None
     for selector in asked(name):
         if selector.function in {"rate", "increase", "histogram_quantile"} or selector.window is not None:
             assert row_of(selector)[0] == "counter", selector
-            assert selector.window in {"$__rate_interval", "$__range"}, selector
+            assert selector.window in {"$__rate_interval", "$__range", *FIXED.get(name, ())}, selector
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -169,6 +169,14 @@ def test_identities_are_unique_and_short_enough() -> None:
     for name in NAMES:
         numbers = [each["id"] for each in board(name)["panels"]]
         assert len(set(numbers)) == len(numbers)
+
+
+def test_the_board_of_services_has_four_sections_of_22_panels_in_all() -> None:
+    """Grafana counts headings among the panels."""
+    services = BOARDS["services"]
+
+    assert [6, 4, 4, 4] == [len(section.panels) for section in services.sections]
+    assert 22 == len(board("services")["panels"])
 
 
 @pytest.mark.parametrize("name", NAMES)
