@@ -2,6 +2,8 @@
 
 Sessions changelog: key `s<id>`, `c<n>:<id>` (closed incarnation); value = 19 bytes of head, then a MessagePack array.
 Rollups changelog: key `l<dimension>|<label>…`; value = a MessagePack array.
+Gauges of the same: key `g<gauge>:<dimension>|<label>…`; value = [dimension, labels, gauge, ordinal, {source: [value,
+event time, source partition, offset]}].
 """
 
 from collections.abc import Mapping
@@ -53,10 +55,22 @@ def tool_totals(row: list[Any]) -> Totals:
     """Read calls by status and durations of one stored row of the dimension `tool`."""
     sums: Mapping[str, int] = row[6]
     found = {name.replace("tool_calls_", "calls_"): count for name, count in sums.items() if _is_status(name)}
-    duration_us, buckets = row[7].get("tool_duration", (0, []))
+    duration_us, buckets, *_ = row[7].get("tool_duration", (0, []))
     found["calls"] = sum(buckets)
     found["duration_us"] = duration_us
     return {name: count for name, count in found.items() if count}
+
+
+def gauges(broker: Broker, prefix: str) -> dict[tuple[str, str], dict[str, tuple[int, int]]]:
+    """Return value and event time of every live source, by gauge and key."""
+    found: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
+    for rows in broker.rows(f"{prefix}rollups.changelog").values():
+        for key, value in rows.items():
+            if key[:1] == b"g":
+                gauge, _, name = key[1:].decode().partition(":")
+                sources = msgpack.unpackb(value)[4]
+                found[gauge, name] = {source: (said[0], said[1]) for source, said in sources.items()}
+    return found
 
 
 def _is_status(name: str) -> bool:

@@ -3,6 +3,7 @@
 Shares no code with the product.  Whoever made the records says what they mean; nothing is parsed here.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final, NamedTuple
@@ -33,10 +34,11 @@ class Judged(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """An event that counts, and whether it came too late for any window."""
+    """An event that counts, whether it came too late for any window, and when it happened as far as we believe it."""
 
     event: Event
     late: bool
+    event_ms: int
 
 
 class PartitionLedger:
@@ -64,7 +66,7 @@ class PartitionLedger:
             self.watermark_ms = max(self.watermark_ms, event_ms)
             late = event_ms < self.watermark_ms - GRACE_MS
             self._count("late" if late else "applied")
-            self.counted.append(Counted(event, late))
+            self.counted.append(Counted(event, late, event_ms))
 
     def _repeated(self, event: Event) -> bool:
         """Remember an event for ever; the product does so within its horizon."""
@@ -111,7 +113,7 @@ def cost_nano_usd(event: Event) -> int | None:
 def session_totals(counted: Iterable[Counted]) -> dict[str, Totals]:
     """Add up what a session's rows must hold in the end."""
     sessions: dict[str, Totals] = {}
-    for event, late in counted:
+    for event, late, _ in counted:
         session_id = event.get("session_id")
         if session_id is not None:
             totals = sessions.setdefault(session_id, {})
@@ -242,9 +244,90 @@ class KeyTotals:
 def dimension_totals(counted: Iterable[Counted]) -> dict[Place, KeyTotals]:
     """Add up what every key of every dimension must hold in the end."""
     totals: dict[Place, KeyTotals] = {}
-    for event, late in counted:
+    for event, late, _ in counted:
         for place in places(event):
             totals.setdefault(place, KeyTotals()).add(event, late=late)
         for part in rare_parts(event):
             totals.setdefault((part.dimension, part.labels), KeyTotals()).add_part(part, late=late)
     return totals
+
+
+# ---- gauges --------------------------------------------------------------------------------------------------------
+
+MINUTE_MS: Final = 60_000
+_RESOURCES: Final = (
+    "memory_bytes", "pool_active", "pool_idle", "threads_busy", "threads_total", "async_tasks", "queue_depth",
+)  # fmt: skip
+TTLS_MS: Final = {
+    "memory_peak_bytes": 10**15, "context_tokens": 30 * MINUTE_MS, "context_limit_tokens": 30 * MINUTE_MS,
+    "context_used": 30 * MINUTE_MS, "temperature": 60 * MINUTE_MS,
+}  # fmt: skip
+OTHERS_TTL_MS: Final = 5 * MINUTE_MS
+
+Named = tuple[Place, str, str]  # a key, a gauge, a source
+
+
+class Word(NamedTuple):
+    """What a source has said last: by event time, source partition and place in it; a peak is the highest of all."""
+
+    event_ms: int
+    partition: int
+    at: int
+    value: int
+
+
+def said(event: Event) -> dict[Named, int]:
+    """Say what an event tells of gauges, by key, gauge and source."""
+    agent = "agent", (event["agent"],)
+    process = event.get("source") or event["agent"]
+    conversation = event.get("session_id") or process
+    found: dict[Named, int] = {}
+    kind = event["kind"]
+    if kind == "resource":
+        found |= {(agent, name, process): event[name] for name in _RESOURCES if name in event}
+        if "memory_bytes" in event:
+            found[agent, "memory_peak_bytes", ""] = event["memory_bytes"]
+        if "uptime_ms" in event:
+            found[agent, "uptime_us", process] = event["uptime_ms"] * 1000
+        for name in ("batch_efficiency", "cpu"):
+            if name in event:
+                found[agent, name, process] = round(event[name] * 10**6)
+    elif kind == "message":
+        for name, gauge in (("context_tokens", "context_tokens"), ("context_limit", "context_limit_tokens")):
+            if name in event:
+                found[agent, gauge, conversation] = event[name]
+        if "context_tokens" in event and event.get("context_limit"):
+            found[agent, "context_used", conversation] = event["context_tokens"] * 10**6 // event["context_limit"]
+    elif kind in {"tool_start", "tool_end"} and "queue_depth" in event:
+        tool = event["tool"]
+        found[("agent_tool", (event["agent"], tool)), "tool_queue_depth", process] = event["queue_depth"]
+        found[("tool", (tool,)), "tool_queue_depth", joined((event["agent"],), process)] = event["queue_depth"]
+    elif kind in {"model_start", "model_end"} and "temperature" in event:
+        found[agent, "temperature", process] = round(event["temperature"] * 10**6)
+    elif kind == "custom" and event["metric_kind"] == "gauge":
+        labels = event["metric"], json.dumps(list(event["labels"].values()), separators=(",", ":"), ensure_ascii=False)
+        found[("custom", labels), f"custom:{event['metric']}", process] = round(event["value"] * 10**6)
+    elif kind == "parameter_change" and event.get("parameter", "temperature") == "temperature" and "after" in event:
+        found[agent, "temperature", process] = round(event["after"] * 10**6)
+    return found
+
+
+def joined(labels: Iterable[str], source: str) -> str:
+    """Write a source where several keys share a row."""
+    return "|".join(name.replace("\\", "\\\\").replace("|", "\\|") for name in (*labels, source))
+
+
+def last_words(partitions: Iterable[Iterable[Counted]]) -> dict[Named, Word]:
+    """Return what counts of every source of every gauge, of the events of all source partitions in log order."""
+    found: dict[Named, Word] = {}
+    for partition, counted in enumerate(partitions):
+        for at, (event, _, event_ms) in enumerate(counted):
+            for named, value in said(event).items():
+                word, known = Word(event_ms, partition, at, value), found.get(named)
+                if named[1] == "memory_peak_bytes":
+                    newer = known is None or (value, -event_ms) > (known.value, -known.event_ms)
+                else:
+                    newer = known is None or word > known
+                if newer:
+                    found[named] = word
+    return found

@@ -159,6 +159,8 @@ EXPECTED: Final[dict[str, list[tuple[dict[str, str], float]]]] = {
     "agent_response_relevance_score_sum": [(_WRITER, 0.5)],
     "agent_user_satisfaction_score_count": [(_WRITER, 1)],
     "agent_tasks_total": [({**_WRITER, "outcome": "completed"}, 2), ({**_WRITER, "outcome": "failed"}, 1)],
+    "agent_task_completion_ratio": [(_WRITER, 2 / 3)],
+    "agent_response_quality_mean": [(_WRITER, 0.475)],
     "agent_payloads_total": [({**_WRITER, "direction": "request"}, 1), ({**_WRITER, "direction": "response"}, 1)],
     "agent_payload_size_bytes_total": [({**_WRITER, "direction": "request"}, 20)],
     "agent_payload_cut_bytes_total": [({**_WRITER, "direction": "response"}, 95)],

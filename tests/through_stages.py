@@ -186,3 +186,16 @@ def of_money() -> list[dict[str, Any]]:
         used(1, call_id=f"n{number}", parent_id=f"q{number}")
     add("session_end")
     return made
+
+
+def of_gauges(number: int = 3_003) -> list[dict[str, Any]]:
+    """Return what two processes, a conversation and a tool's queue say of themselves; late enough to be live."""
+    used = {"pool_active": 3, "pool_idle": 1, "threads_busy": 2, "threads_total": 8, "async_tasks": 5,
+            "queue_depth": 6, "batch_efficiency": 0.5, "cpu": 1.25}  # fmt: skip
+    return [
+        event("resource", number, source="host-1", memory_bytes=1_000, uptime_ms=60_000, **used),
+        event("resource", number + 1, source="host-2", memory_bytes=3_000, uptime_ms=61_500, **used),
+        event("message", number + 2, session_id="s2", role="user", context_tokens=500, context_limit=2_000),
+        event("parameter_change", number + 3, session_id="s2", after=0.7),
+        event("tool_start", number + 4, session_id="s2", call_id="q", tool="search", queue_depth=3),
+    ]

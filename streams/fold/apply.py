@@ -109,11 +109,11 @@ def apply(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms
     """Fold one event; `pane` is its minute in the row and `pane_ms` its pane in the cells (None and −1: late)."""
     kind = _KINDS[type(event)]
     if kind == _TOOL_END:
-        _tool_end(row, pane, event, cells, pane_ms)
+        _tool_end(row, pane, event, cells, pane_ms, event_ms)
     elif kind == _TOOL_START:
         _tool_start(row, event, cells, pane_ms, event_ms)
     elif kind == _MODEL_END:
-        _model_end(row, pane, event, cells, pane_ms)
+        _model_end(row, pane, event, cells, pane_ms, event_ms)
     elif kind == _MODEL_START:
         _model_start(row, event, cells, pane_ms, event_ms)
     elif kind == _TOKEN_USAGE:
@@ -138,6 +138,7 @@ def apply(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms
 def _rare(row: LiveRow, kind: int, event: Any, cells: Cells, pane_ms: int, event_ms: int) -> None:
     """Add what is told apart by its kind and not by its agent alone (see `kinds`)."""
     cells.contribute(pane_ms, CONTRIBUTE[type(event)](event))
+    cells.gauges.observe(event, event_ms)
     if kind == _CYCLE:
         row.cycles += 1
     elif kind == _A2A_START:
@@ -313,10 +314,12 @@ def _model_start(row: LiveRow, event: Any, cells: Cells, pane_ms: int, event_ms:
     name: str = event.model
     provider: str | None = event.provider
     cells.of(MODEL_STARTED, pane_ms, agent, tenant, name, provider).one()
+    if event.temperature is not None:
+        cells.gauges.observe(event, event_ms)
     _open(row, event.call_id, LiveCall(MODEL, agent, tenant, name, provider, event_ms), cells, pane_ms)
 
 
-def _model_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms: int) -> None:
+def _model_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms: int, event_ms: int) -> None:
     agent: str = event.agent
     tenant: str | None = event.tenant
     name: str = event.model
@@ -346,6 +349,8 @@ def _model_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pa
         or event.error_code is not None
     ):
         model_ended(event, failed, cells, pane_ms)
+    if event.temperature is not None:
+        cells.gauges.observe(event, event_ms)
 
 
 def _token_usage(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms: int, event_ms: int) -> None:
@@ -402,10 +407,12 @@ def _tool_start(row: LiveRow, event: Any, cells: Cells, pane_ms: int, event_ms: 
     tenant: str | None = event.tenant
     name: str = event.tool
     cells.of(TOOL_STARTED, pane_ms, agent, tenant, name, None).one()
+    if event.queue_depth is not None:
+        cells.gauges.observe(event, event_ms)
     _open(row, event.call_id, LiveCall(TOOL, agent, tenant, name, None, event_ms), cells, pane_ms)
 
 
-def _tool_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms: int) -> None:
+def _tool_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms: int, event_ms: int) -> None:
     agent: str = event.agent
     tenant: str | None = event.tenant
     name: str = event.tool
@@ -439,6 +446,8 @@ def _tool_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pan
         _settle_call(row, event, cells, pane_ms)
     if event.parallel_group is not None:
         tool_ended(event, cells, pane_ms)
+    if event.queue_depth is not None:
+        cells.gauges.observe(event, event_ms)
 
 
 def _error(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms: int) -> None:

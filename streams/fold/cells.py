@@ -8,10 +8,11 @@ touches again.
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
+from streams.fold.gauges import Newest
 from streams.fold.kinds import Contribution
 from streams.fold.measure import LEDGER, MEANINGS, TOOL_EXTRAS, USAGE
 from streams.fold.price import Pricer
-from streams.fold.rollup import Delta, Histogram
+from streams.fold.rollup import UNKNOWN, Delta, Histogram
 from streams.fold.shapes import bounds_of
 from streams.fold.sketch import Bounds
 
@@ -187,10 +188,11 @@ def _cell(code: int, leaf: Leaf, tenant: str | None) -> Cell:
 class Cells:
     """The cells of a partition; see the head of this file."""
 
-    __slots__ = ("_contributed", "_current", "_kept", "_pane_ms", "_panes", "_touched", "pricer")
+    __slots__ = ("_contributed", "_current", "_kept", "_pane_ms", "_panes", "_touched", "gauges", "pricer")
 
     def __init__(self, pricer: Pricer | None = None) -> None:
         self.pricer: Pricer | None = pricer  # of usage reports whose publisher named no cost
+        self.gauges: Newest = Newest()
         self._touched: list[Cell] = []
         self._contributed: dict[Target, _Added] = {}
         self._kept: int = 0
@@ -285,17 +287,22 @@ class _Added:
 
 
 class _Observed:
-    """The sum of observations, and how many of them lie in which bin and bucket (bin × _BUCKETS + bucket)."""
+    """The sum of observations, how many of them lie in which bin and bucket (bin × _BUCKETS + bucket), the extremes."""
 
-    __slots__ = ("places", "sum_us")
+    __slots__ = ("max_us", "min_us", "places", "sum_us")
 
     def __init__(self) -> None:
         self.sum_us: int = 0
+        self.min_us: int = UNKNOWN
+        self.max_us: int = UNKNOWN
         self.places: dict[int, int] = {}
 
     def observe(self, value: int, bounds: Bounds) -> None:
         """Add one."""
         self.sum_us += value
+        self.max_us = max(self.max_us, value)
+        if value < self.min_us or self.min_us < 0:
+            self.min_us = value
         bucket, index = bounds.place(value)
         place = index * _BUCKETS + bucket
         self.places[place] = self.places.get(place, 0) + 1
@@ -303,6 +310,9 @@ class _Observed:
     def add(self, more: "_Observed") -> None:
         """Add what another has."""
         self.sum_us += more.sum_us
+        self.max_us = max(self.max_us, more.max_us)
+        if self.min_us < 0 or 0 <= more.min_us < self.min_us:
+            self.min_us = more.min_us
         places = self.places
         for place, count in more.places.items():
             places[place] = places.get(place, 0) + count
@@ -339,6 +349,9 @@ def _observed(values: list[int], bounds: Bounds) -> _Observed:
     places = found.places
     for value in values:
         found.sum_us += value
+        found.max_us = max(found.max_us, value)
+        if value < found.min_us or found.min_us < 0:
+            found.min_us = value
         bucket, index = bounds.place(value)
         place = index * _BUCKETS + bucket
         places[place] = places.get(place, 0) + 1
@@ -392,5 +405,6 @@ def _delta(dimension: str, labels: Labels, pane_ms: int, added: _Added) -> Delta
             bucket, index = place % _BUCKETS, place // _BUCKETS
             buckets[bucket] = buckets.get(bucket, 0) + count
             bins[index] = bins.get(index, 0) + count
-        histograms[name] = Histogram(durations.sum_us, buckets, bins if pane_ms >= 0 else {})
+        known = bins if pane_ms >= 0 else {}
+        histograms[name] = Histogram(durations.sum_us, buckets, known, durations.min_us, durations.max_us)
     return Delta(dimension, labels, pane_ms, added.sums, {}, histograms)

@@ -10,9 +10,11 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from streams.fold.gauges import GaugeDelta, Labels
 from streams.fold.packing import pack
 from streams.fold.shapes import bounds_of
 from streams.fold.sketch import SCALE, ZERO_BIN, bin_of
+from streams.fold.streamtime import LATE_PANE
 
 BATCH_SCHEMA: Final = 1
 # Of lifetime bins: 9 % wide, so that a row of durations from 1 µs to 30 days has at most 330 of them.  A bin of this
@@ -21,15 +23,20 @@ LIFETIME_SCALE: Final = 3
 LIFETIME_SHIFT: Final = SCALE - LIFETIME_SCALE
 
 
-class Histogram(Struct, array_like=True, gc=False):
-    """Observations of one flush: their sum, counts by explicit bucket, counts by log bin (empty when late).
+UNKNOWN: Final = -1  # the extremes of nothing, and of what earlier releases have counted
 
-    The sum is in the unit of the histogram's shape, which is µs for durations.
+
+class Histogram(Struct, array_like=True, gc=False):
+    """Observations of one flush: sum, counts by explicit bucket, counts by log bin (empty when late), the extremes.
+
+    The sum and the extremes are in the unit of the histogram's shape, which is µs for durations.
     """
 
     sum_us: int = 0
     buckets: dict[int, int] = {}
     bins: dict[int, int] = {}
+    min_us: int = UNKNOWN
+    max_us: int = UNKNOWN
 
 
 class Exemplar(Struct, array_like=True, gc=False, frozen=True):
@@ -44,7 +51,8 @@ class Delta(Struct, array_like=True, gc=False):
     """What one flush adds to one key of one dimension in one 10 s pane (`pane_ms` −1: to lifetime numbers only).
 
     Observations come as they are (`samples`) while they are few, and counted (`histograms`) when that is shorter.
-    `exemplars` names a trace for some of them, at most one per histogram.
+    `exemplars` names a trace for some of them, at most one per histogram. Gauges belong to no pane: they are with any
+    one of the deltas of their key.
     """
 
     dimension: str
@@ -54,6 +62,7 @@ class Delta(Struct, array_like=True, gc=False):
     samples: dict[str, list[int]] = {}
     histograms: dict[str, Histogram] = {}
     exemplars: dict[str, Exemplar] = {}
+    gauges: dict[str, GaugeDelta] = {}
 
 
 class ResetOrder(Struct, array_like=True, frozen=True, tag="reset"):
@@ -87,6 +96,16 @@ class RollupBatch(Struct, omit_defaults=True):
     rejected: int = 0
     schema: int = BATCH_SCHEMA
     orders: list[ResetOrder] = []
+
+
+def attach(deltas: list[Delta], gauges: Mapping[tuple[str, Labels], dict[str, GaugeDelta]]) -> None:
+    """Put gauges with the first delta of their key; a key without one gets one of its own, of no pane."""
+    missing = dict(gauges)
+    for delta in deltas if missing else ():
+        found = missing.pop((delta.dimension, delta.labels), None)
+        if found is not None:
+            delta.gauges = found
+    deltas.extend(Delta(dimension, labels, LATE_PANE, gauges=found) for (dimension, labels), found in missing.items())
 
 
 def add_counts(into: dict[int, int], more: dict[int, int]) -> None:
@@ -123,6 +142,8 @@ class LifetimeHistogram(Struct, array_like=True, gc=False):
     buckets: list[int]
     exemplars: dict[int, Exemplar] = {}
     log_bins: LogBins | None = None
+    min_us: int = UNKNOWN
+    max_us: int = UNKNOWN
 
 
 class Baseline(Struct, array_like=True, gc=False):
@@ -185,6 +206,7 @@ def add_delta(row: LifetimeRow, pane: PaneRow | None, delta: Delta, *, log_bins:
     for name, more in delta.histograms.items():
         lifetime = _lifetime(row, name)
         lifetime.sum_us += more.sum_us
+        widen(lifetime, more.min_us, more.max_us)
         for bucket, count in more.buckets.items():
             lifetime.buckets[bucket] += count
         if pane is not None:
@@ -198,9 +220,12 @@ def add_delta(row: LifetimeRow, pane: PaneRow | None, delta: Delta, *, log_bins:
 
 
 def _add_samples(name: str, lifetime: LifetimeHistogram, binned: PaneHistogram | None, values: list[int]) -> None:
+    if not values:
+        return
     total = sum(values)
     place = bounds_of(name).place
     lifetime.sum_us += total
+    widen(lifetime, min(values), max(values))
     buckets = lifetime.buckets
     if binned is None:
         for value in values:
@@ -235,6 +260,13 @@ def _add_log_bins(row: LifetimeRow, lifetime: LifetimeHistogram, delta: Delta, n
     for index, count in fine.items():
         coarse = index if index == ZERO_BIN else index >> LIFETIME_SHIFT
         bins[coarse] = bins.get(coarse, 0) + count
+
+
+def widen(seen: LifetimeHistogram, min_us: int, max_us: int) -> None:
+    """Let the extremes of a histogram hold some more."""
+    if min_us >= 0 and not 0 <= seen.min_us <= min_us:
+        seen.min_us = min_us
+    seen.max_us = max(seen.max_us, max_us)
 
 
 def _lifetime(row: LifetimeRow, name: str) -> LifetimeHistogram:

@@ -26,6 +26,8 @@ from streams.sink.catalog_services import OF_SERVICES
 from streams.sink.catalog_stream import OF_STREAM
 from streams.sink.catalog_tokens import OF_LEDGER, OF_USAGE, computed_cost
 from streams.sink.catalog_work import OF_MODELS, OF_TROUBLE, OF_WORK
+from streams.sink.derived import DERIVED
+from streams.sink.measured import GAUGES
 from streams.sink.metric import Metric, by, durations, plain
 from streams.sink.processes import OF_EXPORTER
 
@@ -306,6 +308,8 @@ METRICS: Final = (
     *OF_TROUBLE,
     *OF_SERVICES,
     *OF_CODE,
+    *GAUGES,
+    *DERIVED,
     *OF_STREAM,
     *OF_EXPORTER,
 )

@@ -6,6 +6,7 @@ Never a number, and never a name that could be one of ours: all of them begin wi
 from typing import Final
 
 from streams.event.custom import CustomMetric, Customs
+from streams.fold.gauges import gauge_of
 from streams.fold.measure import CUSTOM
 from streams.fold.shapes import CUSTOM_PREFIX, MILLION, custom_histogram
 from streams.sink.metric import Metric, Part
@@ -14,8 +15,8 @@ NAME_PREFIX: Final = "agent_custom_"
 
 
 def custom_metrics(customs: Customs) -> tuple[Metric, ...]:
-    """Return the catalogue rows of declared counters and histograms, by name."""
-    return tuple(_metric(customs[name]) for name in sorted(customs) if customs[name].kind != "gauge")
+    """Return the catalogue rows of declared metrics, by name."""
+    return tuple(_metric(customs[name]) for name in sorted(customs))
 
 
 def exported_name(metric: CustomMetric) -> str:
@@ -37,4 +38,9 @@ def _metric(metric: CustomMetric) -> Metric:
     )
     if metric.kind == "histogram":
         return row._replace(histogram=custom_histogram(metric.name, metric.bounds))
+    if metric.kind == "gauge":
+        gauge = CUSTOM_PREFIX + metric.name
+        rule = gauge_of(gauge)
+        assert rule is not None
+        return row._replace(gauge=gauge, merge=rule.merge)
     return row._replace(parts=(Part(None, (CUSTOM_PREFIX + metric.name,)),))

@@ -10,6 +10,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from streams.fold.gauges import Merge
 from streams.sink.exposition import Samples
 from streams.sink.metric import Kind, Metric
 from streams.sink.series import Distribution, Series, pieces
@@ -43,14 +44,19 @@ class DocumentSeries(Struct, omit_defaults=True):
     reset_ms: int | UnsetType = UNSET
 
 
-class DocumentMetric(Struct):
-    """One metric of the catalogue; it is there also while it has no series."""
+class DocumentMetric(Struct, omit_defaults=True):
+    """One metric of the catalogue; it is there also while it has no series.
+
+    `merge` says how the sources of a gauge are put together, `formula` what a derived metric is made of.
+    """
 
     name: str
     kind: Kind
     unit: str
     help: str
     series: list[DocumentSeries]
+    merge: Merge | UnsetType = UNSET
+    formula: str | UnsetType = UNSET
 
 
 class DocumentPlace(Struct):
@@ -86,6 +92,10 @@ def as_json(view: View, samples: Samples, *, now_ms: int, customs: Sequence[Metr
         head = b""
         if metric.name != last:
             named = {"name": metric.name, "kind": metric.kind, "unit": metric.unit, "help": metric.help}
+            if metric.merge is not None:
+                named["merge"] = metric.merge
+            if metric.formula is not None:
+                named["formula"] = metric.formula.text
             head = (b"]},\n" if last else b"") + _encode(named)[:-1] + b',"series":['
             last, opened = metric.name, False
         series = b",".join([_encode(_series(each, cumulative=metric.kind != "gauge")) for each in some])

@@ -13,15 +13,17 @@ from streams.fold.measure import DIMENSIONS
 from streams.fold.rollup import Exemplar, LifetimeRow
 from streams.fold.sketch import DURATION_BOUNDS_US
 from streams.sink.catalog import METRICS, by_dimension
-from streams.sink.metric import US_PER_SECOND, Metric, Sample, labels_of
+from streams.sink.derived import worth
+from streams.sink.metric import US_PER_SECOND, Formula, Metric, Sample, labels_of
 from streams.sink.view import Group, View
 
 GROUPS_PER_STEP: Final = 8  # about 0.2 ms
 BOUNDS: Final = (*(repr(bound / US_PER_SECOND) for bound in DURATION_BOUNDS_US), "+Inf")
 
 Samples: TypeAlias = Mapping[str, Sequence[Sample]]
-# The text of one metric for one row: given the row's labels as text and when they were first seen ("" for unknown).
-Write: TypeAlias = Callable[[str, str, LifetimeRow], str]
+# The text of one metric for one group: given the labels as text, when they were first seen ("" for unknown), the row to
+# show, and the group.
+Write: TypeAlias = Callable[[str, str, LifetimeRow, Group], str]
 
 
 class Writer(NamedTuple):
@@ -41,8 +43,8 @@ class Writer(NamedTuple):
                 return ""
             labels = label_text(self.custom.columns, values)
         if not self.grows or shown.baseline is None:
-            return self.write(labels, created, group.row)
-        return self.write(labels, _seconds(created_ms(shown, self.names)), shown)
+            return self.write(labels, created, group.row, group)
+        return self.write(labels, _seconds(created_ms(shown, self.names)), shown, group)
 
 
 class Page:
@@ -150,9 +152,41 @@ def _lines(metric: Metric, samples: Iterable[Sample], *, openmetrics: bool) -> s
 
 
 def _writer(metric: Metric, *, openmetrics: bool) -> Writer:
-    make = _parts_writer if metric.histogram is None else _histogram_writer
     shared = None if metric.custom is None else metric
-    return Writer(make(metric, openmetrics), metric.grows, metric.names, shared)
+    return Writer(_write(metric, openmetrics), metric.grows, metric.names, shared)
+
+
+def _write(metric: Metric, openmetrics: bool) -> Write:
+    if metric.histogram is not None:
+        return _histogram_writer(metric, openmetrics)
+    if metric.gauge is not None:
+        return _gauge_writer(metric, metric.gauge)
+    if metric.formula is not None:
+        return _formula_writer(metric, metric.formula)
+    return _parts_writer(metric, openmetrics)
+
+
+def _gauge_writer(metric: Metric, gauge: str) -> Write:
+    scale = metric.scale
+    template = f"{metric.name}{{%s}} {'%d' if scale == 1 else '%r'}\n"
+
+    def write(labels: str, _: str, _row: LifetimeRow, group: Group) -> str:
+        level = group.gauges.get(gauge)
+        if level is None:
+            return ""
+        return template % (labels, level.value if scale == 1 else level.value / scale)
+
+    return write
+
+
+def _formula_writer(metric: Metric, formula: Formula) -> Write:
+    template = f"{metric.name}{{%s}} %r\n"
+
+    def write(labels: str, _: str, _row: LifetimeRow, group: Group) -> str:
+        value = worth(formula, group.row, group.gauges)
+        return "" if value is None else template % (labels, value)
+
+    return write
 
 
 def _parts_writer(metric: Metric, openmetrics: bool) -> Write:
@@ -163,7 +197,7 @@ def _parts_writer(metric: Metric, openmetrics: bool) -> Write:
     dated = "".join(f"{metric.name}{{%s{own}}} {value}\n{metric.family}_created{{%s{own}}} %s\n" for own in owns)
     with_created = openmetrics and metric.kind == "counter"
 
-    def write(labels: str, created: str, row: LifetimeRow) -> str:
+    def write(labels: str, created: str, row: LifetimeRow, _: Group) -> str:
         get = row.sums.get
         filled: list[object] = []
         for _value, plus, minus in parts:
@@ -187,7 +221,7 @@ def _histogram_writer(metric: Metric, openmetrics: bool) -> Write:
     traced = "".join(f'{name}_bucket{{%s,le="{bound}"}} %d%s\n' for bound in bounds) + totals
     dated, traced_dated = plain + began, traced + began
 
-    def write(labels: str, created: str, row: LifetimeRow) -> str:
+    def write(labels: str, created: str, row: LifetimeRow, _: Group) -> str:
         seen = row.histograms.get(histogram)
         if seen is None:
             return ""

@@ -3,11 +3,12 @@
 Never a number: `streams.sink.catalog` lists the metrics, the view holds what they show.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from streams.event.custom import label_values
 from streams.fold import measure
+from streams.fold.gauges import GAUGES, Merge
 from streams.fold.measure import AGENT, AGENT_TOOL, ALL, MODEL, PARTITION, PROVIDER, TENANT, TOOL, Dimension
 from streams.fold.rollup import LifetimeRow
 from streams.fold.session import OVERFLOW
@@ -91,12 +92,32 @@ class Part(NamedTuple):
     minus: tuple[str, ...] = ()
 
 
+class Input(NamedTuple):
+    """One integer that a formula takes: a measure, or what a gauge or a histogram of the same key says."""
+
+    what: Literal["measure", "gauge", "sources", "count", "sum", "min", "max"]
+    name: str
+
+
+class Formula(NamedTuple):
+    """How a derived metric is made of the integers of one key: in words, and as a function of its inputs in order.
+
+    Without one of its inputs, or when the function returns None, there is no such series; a `partial` one is given
+    None for an input that is missing.
+    """
+
+    text: str
+    inputs: tuple[Input, ...]
+    of: Callable[..., float | None]
+    partial: bool = False
+
+
 class Metric(NamedTuple):
     """One exported metric.
 
     It reads the rows of `dimension`, or has an `origin` of its own.  `columns` are all labels but `le`; with an
-    `own_label`, which is the last of them, a row has one series per part.  `seed_names` are what the seed documents
-    call it.
+    `own_label`, which is the last of them, a row has one series per part.  A `gauge` is what sources have said last,
+    merged by `merge`.  `seed_names` are what the seed documents call it.
     """
 
     name: str
@@ -110,6 +131,9 @@ class Metric(NamedTuple):
     own_label: str | None = None
     origin: Origin | None = None
     seed_names: tuple[str, ...] = ()
+    gauge: str | None = None
+    merge: Merge | None = None
+    formula: Formula | None = None
     divisor: int = 0  # stored units in an exported one, where the unit does not say it
     custom: str | None = None  # of rows that many declared metrics share, those of this one
 
@@ -147,7 +171,7 @@ class Metric(NamedTuple):
     @property
     def series_per_key(self) -> int:
         """How many series one row of the dimension has."""
-        return len(self.bounds) + 3 if self.histogram is not None else len(self.parts)
+        return len(self.bounds) + 3 if self.histogram is not None else len(self.parts) or 1
 
     @property
     def series_max(self) -> int | None:
@@ -220,10 +244,11 @@ def labels_of(metric: Metric, row: LifetimeRow, labels: tuple[str, ...]) -> tupl
     """
     if metric.custom is None:
         return labels
-    held = row.histograms if metric.histogram is not None else row.sums
-    wanted = metric.histogram or metric.parts[0].plus[0]
-    if wanted not in held:
-        return None
+    if metric.gauge is None:  # gauges stand beside the row
+        held = row.histograms if metric.histogram is not None else row.sums
+        wanted = metric.histogram or metric.parts[0].plus[0]
+        if wanted not in held:
+            return None
     if labels[0] == OVERFLOW:
         return (OVERFLOW,) * len(metric.columns)
     values = label_values(labels[1])
@@ -242,3 +267,28 @@ def own(
 ) -> Metric:
     """Return a metric that reads no rows: its samples come from its origin, in the unit it is exported in."""
     return Metric(name, kind, unit, help_text, None, columns, origin=origin, seed_names=seeds)
+
+
+def level(
+    name: str,
+    dimension: Dimension,
+    help_text: str,
+    gauge: str,
+    *,
+    unit: str = "",
+    divisor: int = 0,
+    seeds: tuple[str, ...] = (),
+) -> Metric:
+    """Return a gauge that sources report, merged by its rule; without a live source it has no series."""
+    return Metric(
+        name,
+        "gauge",
+        unit,
+        help_text,
+        dimension,
+        dimension.columns,
+        gauge=gauge,
+        merge=GAUGES[gauge].merge,
+        divisor=divisor,
+        seed_names=seeds,
+    )

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 from streams.fold.baseline import created_ms, reset_ms
 from streams.fold.rollup import Exemplar, LifetimeRow, LogBins
 from streams.sink.catalog import METRICS
+from streams.sink.derived import worth
 from streams.sink.exposition import Samples
 from streams.sink.metric import Metric, labels_of
 from streams.sink.view import Group, View
@@ -44,7 +45,7 @@ class Series(NamedTuple):
 
 def integral(metric: Metric) -> bool:
     """Is every value of the metric a whole number, now and always?  Stores that type their columns ask."""
-    if metric.histogram is not None or metric.scale != 1:
+    if metric.histogram is not None or metric.formula is not None or metric.scale != 1:
         return False
     return metric.dimension is not None or metric.kind in {"counter", "info"}
 
@@ -89,6 +90,9 @@ def _values(metric: Metric, group: Group, row: LifetimeRow) -> list[tuple[Labels
     if metric.histogram is not None:
         distribution = _distribution(metric, row)
         return [] if distribution is None else [(labels, distribution)]
+    if metric.formula is not None or metric.gauge is not None:
+        single = _single(metric, group)
+        return [] if single is None else [(labels, single)]
     sums = row.sums
     found: list[tuple[Labels, float | Distribution]] = []
     for part in metric.parts:
@@ -96,6 +100,16 @@ def _values(metric: Metric, group: Group, row: LifetimeRow) -> list[tuple[Labels
         own = () if metric.own_label is None or part.value is None else ((metric.own_label, part.value),)
         found.append((labels + own, stored if metric.scale == 1 else stored / metric.scale))
     return found
+
+
+def _single(metric: Metric, group: Group) -> float | None:
+    """Return what is no sum of a row: what sources say now, or what a formula makes of a key."""
+    if metric.formula is not None:
+        return worth(metric.formula, group.row, group.gauges)
+    level = group.gauges.get(metric.gauge or "")
+    if level is None:
+        return None
+    return level.value if metric.scale == 1 else level.value / metric.scale
 
 
 def _distribution(metric: Metric, row: LifetimeRow) -> Distribution | None:

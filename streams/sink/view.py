@@ -15,11 +15,13 @@ from msgspec import Struct
 
 from streams.errors import StateRefused
 from streams.fold.baseline import merge_times, since_reset
+from streams.fold.gauges import GaugeRow, Level, decode_gauge, gauge_of, level_of
 from streams.fold.measure import ALL, DIMENSIONS, PARTITION
-from streams.fold.rollup import LifetimeHistogram, LifetimeRow, LogBins, PaneRow, decode_lifetime, decode_pane
+from streams.fold.rollup import LifetimeHistogram, LifetimeRow, LogBins, PaneRow, decode_lifetime, decode_pane, widen
 from streams.fold.session import OVERFLOW
 from streams.fold.shapes import bounds_of
 from streams.fold.sketch import DURATION_BOUNDS_US
+from streams.sink.levels import Levels
 from streams.sink.metric import KEYS_MAX, Sample
 from streams.sink.verdicts import Alerts, Breakers
 
@@ -27,10 +29,11 @@ from streams.sink.verdicts import Alerts, Breakers
 LIFETIME: Final = b"l"
 PANE: Final = b"p"
 META: Final = b"m"
+GAUGE: Final = b"g"
 META_CODEC: Final = 1
 
 ROWS_PER_STEP: Final = 16  # about 0.2 ms
-_TAKEN: Final = frozenset({LIFETIME, META})
+_TAKEN: Final = frozenset({LIFETIME, META, GAUGE})
 BUCKETS: Final = len(DURATION_BOUNDS_US) + 1  # of durations
 
 Labels = tuple[str, ...]
@@ -53,6 +56,7 @@ class Meta(Struct, array_like=True):
     upstreams: dict[int, Upstream]
     incarnation: int
     codec: int
+    forgotten_sources: int = 0
 
 
 _decode_meta: Final = msgspec.msgpack.Decoder(Meta).decode
@@ -64,22 +68,49 @@ class Group:
     `shown` is what has been added since their resets: `row` itself for as long as there was none.
     """
 
-    __slots__ = ("_resets", "_summed", "dimension", "labels", "members", "row", "shown")
+    __slots__ = ("_levels", "_resets", "_summed", "dimension", "labels", "members", "row", "shown")
 
     def __init__(self, dimension: str, labels: Labels) -> None:
         self.dimension = dimension
         self.labels = labels
         self.members: dict[Place, LifetimeRow] = {}
         self.row = self.shown = LifetimeRow(dimension, labels, -1, -1, -1)
+        self._levels = Levels()
         self._summed = False
         self._resets = 0  # members that were reset
 
-    def put(self, place: Place, row: LifetimeRow | None) -> None:
+    @property
+    def gauges(self) -> Mapping[str, Level]:
+        """What the gauges of all rows say together."""
+        return self._levels.merged()
+
+    @property
+    def empty(self) -> bool:
+        """Has every row gone?"""
+        return not self.members and not self._levels
+
+    def put(self, place: Place, row: LifetimeRow | GaugeRow | None) -> None:
         """Put a row in the place of what stood there; None takes it away."""
+        if isinstance(row, GaugeRow):
+            self._put_level(place, row)
+        elif row is None and place not in self.members:
+            self._levels.drop(place)
+        else:
+            self._put(place, row)
+
+    def _put_level(self, place: Place, row: GaugeRow) -> None:
+        gauge = gauge_of(row.gauge)
+        level = None if gauge is None else level_of(gauge, row.sources)
+        if level is None:
+            self._levels.drop(place)
+        else:
+            self._levels.put(place, row.gauge, level)
+
+    def _put(self, place: Place, row: LifetimeRow | None) -> None:
         old = self.members.pop(place, None)
         if row is not None:
             self.members[place] = row
-        if len(self.members) > 1 and self._summed:
+        if len(self.members) > 1 and self._summed and not _narrower(row, old):
             if old is not None:
                 _add(self.row, old, -1)
             if row is not None:
@@ -118,6 +149,17 @@ def _was_reset(row: LifetimeRow | None) -> bool:
     return row is not None and row.baseline is not None
 
 
+def _narrower(row: LifetimeRow | None, old: LifetimeRow | None) -> bool:
+    """Return whether extremes may have gone with a row: sums can be taken back, extremes cannot."""
+    if old is None:
+        return False
+    for name, before in old.histograms.items():
+        after = None if row is None else row.histograms.get(name)
+        if after is None or after.min_us > before.min_us >= 0 or after.max_us < before.max_us:
+            return True
+    return False
+
+
 def _add(total: LifetimeRow, row: LifetimeRow, sign: int) -> None:
     if row.created_ms >= 0:
         total.created_ms = min(row.created_ms, total.created_ms) if total.created_ms >= 0 else row.created_ms
@@ -131,6 +173,8 @@ def _add(total: LifetimeRow, row: LifetimeRow, sign: int) -> None:
         if known is None:
             known = total.histograms[name] = LifetimeHistogram(0, [0] * len(histogram.buckets))
         known.sum_us += sign * histogram.sum_us
+        if sign > 0:
+            widen(known, histogram.min_us, histogram.max_us)
         buckets = known.buckets
         for at, count in enumerate(histogram.buckets):
             buckets[at] += sign * count
@@ -222,19 +266,21 @@ class View:
                 return
             del self._places[place]
             group.put(place, None)
-            if not group.members:
+            if group.empty:
                 del self._groups[group.dimension][group.labels]
                 self._order[group.dimension].remove(group)
         else:
             row = _decode(place, value)
             if row.dimension not in DIMENSIONS:  # a newer release has more of them
                 return
+            if isinstance(row, GaugeRow) and gauge_of(row.gauge) is None:  # as above
+                return
             group = group or self._group(place, row)
             group.put(place, row)
         for changed in self._watchers:
             changed.add(group)
 
-    def _group(self, place: Place, row: LifetimeRow) -> Group:
+    def _group(self, place: Place, row: LifetimeRow | GaugeRow) -> Group:
         """Return the group a row belongs to, for as long as the row exists."""
         named = 0 <= row.ordinal < self._shares[row.dimension]
         labels = row.labels if named else (OVERFLOW,) * len(row.labels)
@@ -285,7 +331,7 @@ class View:
 
     @property
     def rows(self) -> int:
-        """How many lifetime rows there are."""
+        """How many lifetime and gauge rows there are."""
         return len(self._places)
 
     def samples(self) -> dict[str, list[Sample]]:
@@ -294,6 +340,7 @@ class View:
             "agent_stream_events_unreconciled": [Sample((), self._unreconciled())],
             "agent_stream_watermark_timestamp_seconds": self._watermarks(),
             "agent_series_overflow_keys": self._overflows(),
+            "agent_sources_forgotten_total": self._forgotten(),
             **self.alerts.samples(),
             **self.breakers.samples(),
         }
@@ -311,6 +358,9 @@ class View:
                 newest[source] = max(newest.get(source, -1), upstream.watermark_ms)
         return [Sample((str(source),), newest[source] / 1000) for source in sorted(newest) if newest[source] >= 0]
 
+    def _forgotten(self) -> list[Sample]:
+        return [Sample((), sum(meta.forgotten_sources for meta in self._metas.values()))] if self._metas else []
+
     def _overflows(self) -> list[Sample]:
         samples: list[Sample] = []
         for name, dimension in DIMENSIONS.items():
@@ -324,8 +374,10 @@ def _labels(group: Group) -> Labels:
     return group.labels
 
 
-def _decode(place: Place, value: bytes) -> LifetimeRow:
+def _decode(place: Place, value: bytes) -> LifetimeRow | GaugeRow:
     try:
+        if place[1][:1] == GAUGE:
+            return decode_gauge(value)
         row = decode_lifetime(value)
     except msgspec.DecodeError as error:
         raise _newer(place[0], f"row {place[1]!r} cannot be read ({error})") from error

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from streams.event.command import Reset, Scope
+from streams.fold.gauges import GaugeDelta, Observation
 from streams.fold.rollup import Delta, Histogram, RollupBatch
 from streams.fold.streamtime import LATE_PANE, PANE_MS
 from streams.rule.records import AlertRecord, BreakerRecord, Completeness
@@ -131,8 +132,17 @@ ROLLUPS: Final = RollupBatch(
             TIME_MS - TIME_MS % PANE_MS,
             {"events": 2, "tool_calls_success": 1, "tool_calls_timeout": 1, "tool_calls_ended": 2},
             {"tool_duration": [12_000, 30_000_000]},
+            {},
+            {"tool_queue_depth": GaugeDelta({"planner|planner-5d9c-1": Observation(4, TIME_MS + 250, 3, 52_399)})},
         ),
-        Delta("all", (), LATE_PANE, {"events": 1}, {}, {"model_duration": Histogram(2_210_500, {9: 1})}),
+        Delta(
+            "all",
+            (),
+            LATE_PANE,
+            {"events": 1},
+            {},
+            {"model_duration": Histogram(2_210_500, {9: 1}, {}, 2_210_500, 2_210_500)},
+        ),
     ],
     late=4,
     duplicate=11,

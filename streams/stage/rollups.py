@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from streams.errors import InvariantBroken, SequenceGap, StateRefused
 from streams.fold.baseline import concerns, reset
+from streams.fold.gauges import gauge_of
 from streams.fold.measure import DIMENSIONS
 from streams.fold.panes import PaneKey, Panes, due_ms, home
 from streams.fold.rollup import (
@@ -32,6 +33,7 @@ from streams.fold.session import OVERFLOW
 from streams.rule.model import RuleSet
 from streams.rule.reading import Key, Reading
 from streams.rule.records import Completeness
+from streams.stage.gauges import GAUGE, GaugeTable
 from streams.stage.judging import NO_RULES, Judging
 from streams.stage.keys import dimension_key
 from streams.stage.loading import compact
@@ -67,6 +69,7 @@ class Meta(Struct, array_like=True):
     upstreams: dict[int, Upstream]
     incarnation: int = -1  # the newest of any alert
     codec: int = META_CODEC
+    forgotten_sources: int = 0  # of gauges, because a row had no room
 
 
 _decode_batch: Final = msgspec.json.Decoder(RollupBatch).decode
@@ -118,6 +121,7 @@ class RollupsPartition:
         self._fed = 0
         self._passed = False  # over marks, since the last plan
         self._log_bins = log_bins
+        self._gauges = GaugeTable()
         self._judging = Judging(rules or NO_RULES, f"{ROLLUPS_STAGE.name}-{partition}")
         self._loading: dict[bytes, bytes] = {}
 
@@ -142,6 +146,11 @@ class RollupsPartition:
         """Yield every key with its rows."""
         yield from self._keyed.values()
 
+    @property
+    def gauges(self) -> GaugeTable:
+        """The gauges of every key."""
+        return self._gauges
+
     def load(self, rows: Iterable[Row]) -> None:
         """Take changelog rows in log order."""
         compact(self._loading, rows)
@@ -159,6 +168,8 @@ class RollupsPartition:
                     self._take_row(key[1:].decode(), decode_lifetime(value))
                 elif key[:1] == PANE:
                     panes.append((key, value))
+                elif key[:1] == GAUGE:
+                    self._gauges.load(key, value)
                 elif not self._judging.load(key, value):
                     raise ValueError("no row has such a key")
             except (msgspec.MsgspecError, ValueError) as error:
@@ -184,6 +195,7 @@ class RollupsPartition:
         self._next, self._started = meta.next_offset, True
         self._clock, self._upstreams = meta.clock_ms, meta.upstreams
         self._judging.newest_incarnation = meta.incarnation
+        self._gauges.forgotten = meta.forgotten_sources
 
     def _take_row(self, key: str, row: LifetimeRow) -> None:
         self._keyed[key] = Keyed(key, row)
@@ -254,6 +266,8 @@ class RollupsPartition:
         clock_ms = self._clock
         for delta in batch.deltas:
             keyed = self._targets.get((delta.dimension, delta.labels)) or self._admit(delta)
+            if delta.gauges:
+                self._take_gauges(keyed, delta)
             if offset <= keyed.row.stamp:
                 continue  # a torn transaction left this row, but not the meta row
             pane = None
@@ -271,6 +285,13 @@ class RollupsPartition:
                 raise _newer(self._partition, f"a batch has a histogram that is unknown here ({error})") from error
             keyed.row.touched_ms = clock_ms
             self._dirty_rows[keyed.key] = keyed
+
+    def _take_gauges(self, keyed: Keyed, delta: Delta) -> None:
+        """Take gauges, whatever a torn transaction left: an observation that is known already changes nothing."""
+        for name in delta.gauges:
+            if gauge_of(name) is None:
+                raise _newer(self._partition, f"a batch has the gauge {name}, which is unknown here")
+        self._gauges.take(keyed.key, keyed.row, delta.labels, delta.gauges, self._clock)
 
     def _admit(self, delta: Delta) -> Keyed:
         """Give a key its row: one of its own while its dimension has room here, else the overflow row."""
@@ -317,6 +338,7 @@ class RollupsPartition:
             return
         self._clock = now_ms
         self._coarsen()
+        self._gauges.expire(now_ms)
         self._judging.step(now_ms, self._read)
 
     def _hold(self, at: PaneKey, key: str) -> None:
@@ -375,8 +397,10 @@ class RollupsPartition:
     def plan(self) -> Plan | None:
         """Encode everything that changed since the last plan."""
         self._coarsen()
+        self._gauges.expire(self._clock)
         self._judge()
-        if not (self._fed or self._passed or self._dirty_panes or self._judging.changed):
+        changed = self._dirty_panes or self._gauges.changed or self._judging.changed
+        if not (self._fed or self._passed or changed):
             return None
         stamp = self._next - 1
         rows: list[Row] = []
@@ -388,8 +412,10 @@ class RollupsPartition:
             pane = self._keyed[key].panes.rows.get(at)
             rows.append((pane_key(at, key), None if pane is None else encode_row(pane)))
         sends = self._judging.sends(self._completeness()) if self._judging.changed else []
+        rows.extend(self._gauges.changes())
         rows.extend(self._judging.rows())
-        meta = Meta(self._next, self._clock, self._upstreams, self._judging.newest_incarnation)
+        incarnation, forgotten = self._judging.newest_incarnation, self._gauges.forgotten
+        meta = Meta(self._next, self._clock, self._upstreams, incarnation, forgotten_sources=forgotten)
         rows.append((META_KEY, _encode_meta(meta)))
         self._dirty_rows, self._reset_rows, self._dirty_panes = {}, {}, {}
         self._fed, self._passed = 0, False

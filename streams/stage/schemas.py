@@ -13,7 +13,8 @@ import msgspec
 from streams.event.codec import Reason
 from streams.event.command import COMMAND_SCHEMA, COMMANDS, Command
 from streams.event.model import KINDS, SCHEMA_VERSION, Envelope
-from streams.fold.rollup import BATCH_SCHEMA, Delta, ResetOrder, RollupBatch
+from streams.fold.gauges import GaugeDelta
+from streams.fold.rollup import BATCH_SCHEMA, Delta, Histogram, ResetOrder, RollupBatch
 from streams.fold.streamtime import LATE_PANE
 from streams.rule.alert import FOR_RAISED, KEY_EXPIRED, NO_LONGER_ENOUGH, RECOVERED, RULE_REMOVED, SESSION_ENDED
 from streams.rule.breaker import Signal, State
@@ -78,6 +79,8 @@ _BOUNDS: Final[Mapping[type[msgspec.Struct], Mapping[str, Schema]]] = {
     },
     ResetOrder: {"command": _NAMED, "time_ms": _NATURAL},
     Delta: {"dimension": _NAMED, "pane_ms": {"minimum": LATE_PANE}},
+    GaugeDelta: {"forgotten": _NATURAL},
+    Histogram: {"min_us": _UNKNOWN, "max_us": _UNKNOWN},
     DeadLetter: {
         "reason": {"enum": [reason.value for reason in Reason]},
         "topic": {"enum": [EVENTS.suffix, COMMANDS_TOPIC.suffix]}, "partition": _NATURAL, "offset": _NATURAL,

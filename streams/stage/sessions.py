@@ -19,7 +19,7 @@ from streams.fold.cells import Cells
 from streams.fold.dedup import IdWindow
 from streams.fold.live import LivePane, LiveRow, unpack
 from streams.fold.price import Pricer
-from streams.fold.rollup import Delta
+from streams.fold.rollup import Delta, attach
 from streams.fold.session import CLOSED_KEPT_MS, GAP_MS, RowKey
 from streams.fold.streamtime import GRACE_MS, LATE_PANE, MINUTE_MS, PANE_MS, SKEW_MS, pane_start
 from streams.rule.model import RuleSet
@@ -475,6 +475,7 @@ class SessionsPartition:
         counters = meta.counters
         complete = Completeness(counters.get("late", 0), counters.get("duplicate", 0), counters.get("rejected", 0))
         deltas = self._asides.attach(self._cells.deltas())
+        attach(deltas, self._cells.gauges.drain(self._partition, stamp))
         if self._counted:
             deltas.append(Delta("partition", (str(self._partition),), self._pane_now(), dict(self._counted)))
         sends = self._sends + self._batches.sends(deltas, counters, self._watermark, meta.sequences)

@@ -36,7 +36,7 @@ def session_dict(session_id: str, row: SessionRow) -> dict[str, Any]:
 
 
 def entry_dict(dimension: str, columns: tuple[str, ...], entry: Entry, now_ms: int) -> dict[str, Any]:
-    """Return everything about one key of a dimension: the table's columns, sums, buckets and panes."""
+    """Return everything about one key of a dimension: the table's columns, sums, buckets, gauges and panes."""
     row = entry.row
     return {
         "dimension": dimension,
@@ -46,6 +46,7 @@ def entry_dict(dimension: str, columns: tuple[str, ...], entry: Entry, now_ms: i
         "touched_ms": row.touched_ms,
         "sums": dict(sorted(row.sums.items())),
         "histograms": {name: _histogram_dict(name, histogram) for name, histogram in sorted(row.histograms.items())},
+        "gauges": {name: level.value for name, level in sorted(entry.gauges.items())},
         "panes": sorted(
             ({"size_ms": pane.size_ms, "start_ms": pane.start_ms, "sums": pane.sums} for pane in entry.panes()),
             key=lambda pane: pane["start_ms"],
@@ -58,12 +59,14 @@ def _histogram_dict(name: str, histogram: LifetimeHistogram) -> dict[str, Any]:
     bounds, unit = shape_of(name)
     if unit == "us":
         uppers = [*(upper / _US_PER_SECOND for upper in bounds.uppers), "+Inf"]
-        sum_name, buckets_name = "sum_us", "buckets_le_seconds"
+        buckets_name = "buckets_le_seconds"
     else:
         uppers = [*bounds.uppers, "+Inf"]
-        sum_name, buckets_name = f"sum_{unit}", f"buckets_le_{unit}"
+        buckets_name = f"buckets_le_{unit}"
     return {
-        sum_name: histogram.sum_us,
+        f"sum_{unit}": histogram.sum_us,
+        f"min_{unit}": histogram.min_us if histogram.min_us >= 0 else None,
+        f"max_{unit}": histogram.max_us if histogram.max_us >= 0 else None,
         buckets_name: dict(zip(map(str, uppers), histogram.buckets, strict=True)),
     }
 

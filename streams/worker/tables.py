@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from streams.fold import session
+from streams.fold.gauges import Level
 from streams.fold.measure import DIMENSIONS, OUTCOMES
 from streams.fold.panes import PaneKey
 from streams.fold.rollup import LifetimeRow, PaneRow, add_counts, decode_pane
@@ -116,11 +117,12 @@ class SessionTable:
 
 
 class Entry(NamedTuple):
-    """One key of a dimension: its lifetime numbers, added up over partitions, and its panes."""
+    """One key of a dimension: its lifetime numbers and gauges, over all partitions, and its panes."""
 
     labels: tuple[str, ...]
     row: LifetimeRow
     stored: Mapping[tuple[int, PaneKey], bytes]  # panes, by partition and pane
+    gauges: Mapping[str, Level] = {}
 
     def panes(self, since_ms: int = 0) -> Iterator[PaneRow]:
         """Yield the panes that start at or after a moment."""
@@ -178,7 +180,8 @@ class RollupTable:
         return next((entry for entry in self.entries(dimension) if entry.labels == labels), None)
 
     def _entry(self, group: Group) -> Entry:
-        return Entry(group.labels, group.row, self._panes.get(dimension_key(group.dimension, group.labels), {}))
+        panes = self._panes.get(dimension_key(group.dimension, group.labels), {})
+        return Entry(group.labels, group.row, panes, group.gauges)
 
 
 @dataclass(slots=True)

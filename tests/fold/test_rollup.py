@@ -32,7 +32,8 @@ bins = st.dictionaries(st.integers(-5, 5), st.integers(1, 2**40), max_size=4)
 
 def counted(seen: list[int]) -> Histogram:
     places = [DURATION_BOUNDS.place(value) for value in seen]
-    return Histogram(sum(seen), Counter(bucket for bucket, _ in places), Counter(index for _, index in places))
+    buckets, bins = Counter(bucket for bucket, _ in places), Counter(index for _, index in places)
+    return Histogram(sum(seen), buckets, bins, min(seen), max(seen))
 
 
 deltas = st.builds(

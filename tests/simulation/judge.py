@@ -14,7 +14,20 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any, Final
 
-from ledger import KeyTotals, PartitionLedger, Place, Totals, dimension_totals, grow, session_totals
+from ledger import (
+    OTHERS_TTL_MS,
+    TTLS_MS,
+    KeyTotals,
+    Named,
+    PartitionLedger,
+    Place,
+    Totals,
+    dimension_totals,
+    grow,
+    joined,
+    last_words,
+    session_totals,
+)
 from rare import CUSTOMS
 from rare_ledger import buckets
 from simulation.broker import COMMANDS, DEAD_LETTER, EVENTS, ROLLUPS, Broker, Record
@@ -84,6 +97,7 @@ class Judge:
         self.conservation()
         self.per_key()
         self.in_flight()
+        self.gauges()
 
     # ---- what there is ----------------------------------------------------------------------------------------------
 
@@ -254,7 +268,7 @@ class Judge:
                         grow(totals, name, by)
                     for name, values in samples.items():
                         grow(totals, f"{name}_us", sum(values))
-                    for name, (sum_us, _, _) in histograms.items():
+                    for name, (sum_us, *_rest) in histograms.items():
                         grow(totals, f"{name}_us", sum_us)
                     assert len(labels) <= 3
             held: dict[str, Totals] = {}
@@ -399,6 +413,38 @@ class Judge:
         self._lives()
         self._aggregates()
 
+    def gauges(self) -> None:
+        """Every gauge holds the last word of each source that is still alive, and nobody's that is not."""
+        clock_ms = max(part.clock_ms for part in self.rollups)
+        expected: dict[Named, tuple[int, int]] = {}
+        alive: set[Named] = set()
+        for (place, gauge, source), word in last_words(ledger.counted for ledger in self.ledgers).items():
+            named = self._shown(place, gauge, source)
+            before = expected.get(named)
+            if before is not None:  # only peaks have one source for all of the keys that share a row
+                assert source == ""
+            if before is None or word.value > before[0]:
+                expected[named] = word.value, word.event_ms
+            if clock_ms < word.event_ms + TTLS_MS.get(gauge, OTHERS_TTL_MS):
+                alive.add(named)
+        found: dict[Named, tuple[int, int]] = {}
+        for part in self.rollups:
+            for row in part.gauges.rows().values():
+                for source, one in row.sources.items():
+                    named = (row.dimension, row.labels), row.gauge, source
+                    assert part.clock_ms < one.event_ms + TTLS_MS.get(row.gauge, OTHERS_TTL_MS), f"{named} is dead"
+                    value, event_ms = found.get(named, (-1, 0))
+                    found[named] = max((one.value, one.event_ms), (value, event_ms))
+        same({named: word for named, word in expected.items() if named in found}, found, "gauges and last words")
+        same(alive - found.keys(), set(), "sources that are alive and missing")
+
+    def _shown(self, place: Place, gauge: str, source: str) -> Named:
+        """Name the row and the source under which a key's gauge is kept."""
+        if place in self.rows and all(row.ordinal >= 0 for row in self.rows[place]):
+            return place, gauge, source
+        shared = place[0], (OVERFLOW,) * len(place[1])
+        return shared, gauge, source if source == "" else joined(place[1], source)
+
     def _ends(self) -> None:
         asked = [self.sums(place) for place in self.rows if place[0] == "a2a_agent"]
         met = sum(sums.get("a2a_ended", 0) + sums.get("a2a_unmatched", 0) for sums in asked)
@@ -448,7 +494,8 @@ def _session_rows(part: SessionsPartition) -> dict[Any, Any]:
 
 
 def _rollup_rows(part: RollupsPartition) -> dict[Any, Any]:
-    return {keyed.key: (keyed.row, keyed.panes.rows) for keyed in part.keyed()}
+    gauges = {f"gauge {gauge} of {key}": row for (gauge, key), row in part.gauges.rows().items()}
+    return {keyed.key: (keyed.row, keyed.panes.rows) for keyed in part.keyed()} | gauges
 
 
 def _open_places(noun: str, agent: str, tenant: str | None, name: str | None, provider: str | None) -> Iterator[Place]:

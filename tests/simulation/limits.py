@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Final
 
 from streams.fold import apply, cells, dedup, live, measure
-from streams.stage import batches, commands, rollups, sessions
+from streams.stage import batches, commands, gauges, rollups, sessions
 
 _KNOBS: Final[tuple[tuple[ModuleType, str, tuple[int, ...]], ...]] = (
     (apply, "OPEN_MAX", (3, 256)),
@@ -17,6 +17,7 @@ _KNOBS: Final[tuple[tuple[ModuleType, str, tuple[int, ...]], ...]] = (
     (cells, "PANES_KEPT_MAX", (1, 4)),
     (commands, "IDS_MAX", (2, 10_000)),
     (dedup, "IDS_PER_SEGMENT", (2, 512)),
+    (gauges, "EXPIRE_PER_STEP", (60, 2_000)),
     (rollups, "COARSEN_PER_STEP", (3, 2_000)),
     (live, "PANES_MAX", (3, 61)),
     (live, "TOOLS_MAX", (2, 64)),

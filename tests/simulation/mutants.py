@@ -189,6 +189,14 @@ class ForgetsBaselines(_Forgetful):
                 keyed.row.baseline = None
 
 
+class ForgetsGauges(Owner):
+    """What sources said before a load is unknown until they say it again."""
+
+    def read_rows(self, changelog: Log, at: int) -> tuple[list[Row], int]:
+        rows, at = super().read_rows(changelog, at)
+        return [row for row in rows if row[0][:1] != b"g"], at
+
+
 class IgnoresStamps(_Forgetful):
     """What a torn transaction left behind is folded once more."""
 
@@ -203,7 +211,7 @@ class IgnoresStamps(_Forgetful):
 MUTANTS: Final = (
     CommitsFirst, WritesOutsideTransactions, DoesNotFence, LoadsBeforeFencing, WritesAgain, GoesOn, ReadsAbortedRows,
     ReadsAbortedRecords, StartsAtTheEnd, SendsDeadLettersApart, WritesTombstonesLast, ForgetsTheWatermark,
-    ForgetsMarks, ForgetsIds, ForgetsAlerts, ForgetsCommands, ForgetsBaselines, IgnoresStamps,
+    ForgetsMarks, ForgetsIds, ForgetsAlerts, ForgetsCommands, ForgetsBaselines, ForgetsGauges, IgnoresStamps,
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ EXPECTED: Final = frozenset({
     "received", "applied", "late", "duplicate", "rejected", "skewed", "misrouted", "reopened",
     "rejected_empty", "rejected_malformed", "rejected_unknown_kind", "rejected_unknown_schema", "rejected_invalid",
     "rejected_time", "rejected_undeclared", "session ended", "calls in flight", "abandoned", "unmatched", "relabelled",
+    "gauge", "gauge of several sources", "gauge expired", "gauge of the overflow",
     "overflow row", "pane of 10000", "pane of 60000", "pane of 3600000",
     *_MONEY,
     "command accepted", "command repeated", "command rejected", "order for one", "order for all", "reset in part",
@@ -50,7 +51,19 @@ def reached(world: World) -> Counter[str]:
         found["overflow row"] += rows[0].ordinal < 0
         for pane in judge.panes[place]:
             found[f"pane of {pane.size_ms}"] += 1
-    return found + _in_sums(judge) + _in_logs(world) + _in_verdicts(world)
+    return found + _in_gauges(judge) + _in_sums(judge) + _in_logs(world) + _in_verdicts(world)
+
+
+def _in_gauges(judge: Judge) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for number, part in enumerate(judge.rollups):
+        for row in part.gauges.rows().values():
+            found["gauge"] += 1
+            found["gauge of several sources"] += len(row.sources) > 1
+            found["gauge of the overflow"] += row.ordinal < 0
+        for record in judge.broker.history.get(("rollups.changelog", number), ()):
+            found["gauge expired"] += (record.key or b"")[:1] == b"g" and record.value is None
+    return found
 
 
 def _in_sums(judge: Judge) -> Counter[str]:

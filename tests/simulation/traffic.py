@@ -248,10 +248,12 @@ class Traffic:
 
     def _model_start(self) -> Event:
         model, provider = self._random.choice(MODELS)
-        return self._begin("model_start", model=model, **({"provider": provider} if provider else {}))
+        chosen = {"temperature": self._random.choice((0, 0.3, 1))} if self._random.random() < 0.1 else {}
+        return self._begin("model_start", model=model, **({"provider": provider} if provider else {}), **chosen)
 
     def _tool_start(self) -> Event:
-        return self._begin("tool_start", tool=self._random.choice(self._tools))
+        waiting = {"queue_depth": self._random.randrange(9)} if self._random.random() < 0.2 else {}
+        return self._begin("tool_start", tool=self._random.choice(self._tools), **waiting)
 
     def _a2a_start(self) -> Event:
         return self._begin("a2a_start", target=f"agent-{self._random.choice('abc')}", operation="run")
@@ -289,6 +291,10 @@ class Traffic:
                 {"kind": "session_start"},
                 {"kind": "session_end", "reason": "done"},
                 {"kind": "cache", "cache": "c", "operation": "get", "result": "hit"},
+                {"kind": "resource", "memory_bytes": self._random.randrange(10**9), "cpu": 0.5, "uptime_ms": 7},
+                {"kind": "resource", "threads_busy": self._random.randrange(5), "threads_total": 4, "pool_idle": 0},
+                {"kind": "message", "role": "user", "context_tokens": self._random.randrange(99), "context_limit": 70},
+                {"kind": "parameter_change", "before": 0.2, "after": self._random.choice((0, 0.25, 2))},
             ))
         }  # fmt: skip
 

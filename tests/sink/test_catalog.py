@@ -10,6 +10,7 @@ from promised import BUCKETS, PROMISED, SEEDS, Promise
 from rare import CUSTOMS, EXPECTED
 
 from streams.fold.families import FAMILIES
+from streams.fold.gauges import GAUGES
 from streams.fold.measure import CUSTOM, DIMENSIONS, PARTITION
 from streams.sink.catalog import METRICS, OF_DIMENSION
 from streams.sink.custom import custom_metrics
@@ -82,7 +83,19 @@ def test_every_measure_a_metric_reads_is_one_that_rows_hold() -> None:
         assert {name for part in metric.parts for name in (*part.plus, *part.minus)} <= set(held.measures)
         assert metric.histogram is None or metric.histogram in held.histograms
         assert (metric.dimension is None) == (metric.origin is not None)
-        assert bool(metric.parts) != bool(metric.histogram) or metric.dimension is None
+        made_of = metric.parts, metric.histogram, metric.gauge, metric.formula
+        assert [bool(each) for each in made_of].count(True) == (metric.dimension is not None)
+        assert metric.gauge is None or metric.merge == GAUGES[metric.gauge].merge
+        read = [] if metric.formula is None else metric.formula.inputs
+        for what, name in read:
+            assert name in {"measure": held.measures, "gauge": GAUGES, "sources": GAUGES}.get(what, held.histograms)
+
+
+def test_every_gauge_is_shown_by_some_metric() -> None:
+    shown = {metric.gauge for metric in METRICS if metric.gauge}
+    derived = {name for metric in METRICS if metric.formula for what, name in metric.formula.inputs if what == "gauge"}
+
+    assert set(GAUGES) == shown | derived
 
 
 def test_every_measure_and_histogram_is_shown_by_some_metric() -> None:
@@ -113,6 +126,8 @@ def test_every_row_is_alive_on_a_page_of_real_stages() -> None:
     silent = {"agent_stream_events_unaccounted", "agent_stream_events_unreconciled"}  # zero is what they promise
     silent |= {"agent_stream_sessions_evicted_total"}  # takes a million sessions
     silent |= {"agent_series_overflow_keys", "agent_alert_transitions_total"}  # tested with the view
+    silent |= {"agent_sources_forgotten_total"}  # tested with the stage
+    silent |= {"agent_skill_duration_min_seconds"}  # the shortest took no time
     for metric in METRICS:
         name = metric.name + ("_count" if metric.kind == "histogram" else "")
         numbers = [number for (sample, _), number in found.items() if sample == name]
@@ -154,6 +169,35 @@ def test_the_page_tells_how_far_tokens_and_money_can_be_trusted() -> None:
     assert 2 == value(found, "agent_aggregate_gap_tokens_total", agent="spender", direction="under")
     assert 1 == value(found, "agent_ledger_calls_forgotten_total", agent="spender")
     assert 1043 == value(found, "agent_tokens_total", agent="spender", type="input")
+
+
+def test_the_page_tells_what_sources_said_and_what_follows_from_it() -> None:
+    found = series(render(full_view()[1]))
+
+    for name, expected in (
+        ("agent_memory_usage_bytes", 4_000),
+        ("agent_memory_peak_bytes", 3_000),
+        ("agent_connection_pool_active", 6),
+        ("agent_cpu_cores", 2.5),
+        ("agent_uptime_seconds", 61.5),
+        ("agent_context_fullest_ratio", 0.25),
+        ("agent_temperature", 0.7),
+        ("agent_processes", 2),
+        ("agent_batch_efficiency_ratio", 0.5),
+        ("agent_thread_pool_utilization_ratio", 0.25),
+        ("agent_connection_pool_utilization_ratio", 0.75),
+        ("agent_resource_utilization_ratio", 0.75),
+        ("agent_request_duration_mean_seconds", 1.2),
+        ("agent_request_duration_min_seconds", 0),
+        ("agent_request_duration_max_seconds", 1.5),
+        ("agent_request_success_ratio", 0.5),
+        ("agent_tokens_per_request", 56),
+        ("agent_tokens_per_dollar", 280 * 10**9 / 1_234_567),
+    ):
+        assert expected == value(found, name, agent="planner"), name
+    assert 3 == value(found, "agent_tool_queue_depth", tool="search")
+    assert 3 == value(found, "agent_tool_use_queue_depth", agent="planner", tool="search")
+    assert 0.4 == value(found, "agent_tool_call_success_ratio", tool="search")
 
 
 def test_seed_names_lead_to_exactly_one_metric() -> None:
@@ -211,18 +255,21 @@ def test_every_metric_of_a_rare_kind_shows_what_its_events_say() -> None:
     for name, samples in EXPECTED.items():
         for labels, expected in samples:
             assert pytest.approx(expected) == value(found, name, **labels), (name, labels)
-    rare = {metric.name for metric in METRICS if metric.dimension is not None and metric.dimension.name not in EVERYDAY}
+    rare = {
+        metric.name
+        for metric in METRICS
+        if metric.dimension is not None and metric.dimension.name not in EVERYDAY and metric.formula is None
+    }
     shown = {re.sub("_(bucket|sum|count)$", "", name) for name in EXPECTED} | agents
     assert rare <= shown
 
 
 def test_declared_metrics_are_shown_under_their_labels_and_only_those() -> None:
-    """A gauge has no series here: it is no sum of events."""
     view = full_view()[1]
     page = render(view, customs=CUSTOMS)
 
     assert ("", "", 0) == promtool(page)
-    assert {"agent_custom_orders_total", "agent_custom_basket_value"} == {
+    assert {"agent_custom_orders_total", "agent_custom_basket_value", "agent_custom_stock"} == {
         metric.name for metric in custom_metrics(CUSTOMS)
     }
     assert "agent_custom" not in render(view)

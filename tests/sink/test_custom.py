@@ -99,3 +99,27 @@ def test_counters_end_as_counters_do() -> None:
     assert "agent_custom_orders_total" == exported_name(CustomMetric("orders", "counter"))
     assert "agent_custom_orders_total" == exported_name(CustomMetric("orders_total", "counter"))
     assert "agent_custom_load" == exported_name(CustomMetric("load", "histogram"))
+
+
+def test_a_declared_gauge_says_what_was_heard_last_and_is_gone_with_its_time() -> None:
+    stages = Stages(None, CUSTOMS)
+    stock = {"metric": "stock", "metric_kind": "gauge"}
+    for number, (shop, left) in enumerate((("a", 7), ("b|c", 2.5), ("a", -3))):
+        stages.publish([event("custom", number, value=left, labels={"shop": shop}, source="till", **stock)])
+    found = series(render(view_of(stages, 10), customs=CUSTOMS))
+    one = Stages(None, CUSTOMS, rollups=1)
+    one.publish(
+        [event("custom", 9, metric="orders", metric_kind="counter", value=1, labels={"shop": "x", "size": "L"})]
+    )
+    for number, (shop, left) in enumerate((("b|c", 2.5), ("a", -3)), 10):
+        one.publish([event("custom", number, value=left, labels={"shop": shop}, source="till", **stock)])
+    beyond = series(render(view_of(one, 1), customs=CUSTOMS))
+    document = msgspec.json.decode(b"".join(as_json(view_of(stages, 10), {}, custom_metrics(CUSTOMS))))
+    told = {metric["name"]: metric["series"] for metric in document["metrics"]}
+    stages.tick(1_763_724_000_000 + 6 * 60_000)
+
+    assert -3 == value(found, "agent_custom_stock", shop="a")
+    assert 2.5 == value(found, "agent_custom_stock", shop="b|c")
+    assert {-3.0, 2.5} == {each["value"] for each in told["agent_custom_stock"]}
+    assert -3 == value(beyond, "agent_custom_stock", shop=OVERFLOW), "of both, the one heard of last"
+    assert "agent_custom_stock" not in render(view_of(stages, 10), customs=CUSTOMS)

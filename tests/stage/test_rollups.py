@@ -376,7 +376,7 @@ def test_state_of_a_newer_release_is_refused() -> None:
     one.flush()
     meta = msgspec.msgpack.decode(one.rows[META_KEY], strict=False)
     for key, value in (
-        (META_KEY, msgspec.msgpack.encode([*meta[:-1], 99])),
+        (META_KEY, msgspec.msgpack.encode([*meta[:4], 99, *meta[5:]])),
         (b"ltool|t", b"\xff"),
         (b"p10000:0:tool|unknown", next(value for name, value in one.rows.items() if name[:1] == b"p")),
         (b"zzz", b""),

@@ -147,6 +147,19 @@ def test_every_dimension_has_columns_and_every_column_shows_every_row() -> None:
             assert session_column.text(row, NOW_MS)
 
 
+def test_key_in_full_says_what_sources_said_and_how_long_calls_took() -> None:
+    painter = Painter()
+    depth = {"agent": "a", "tool": "search", "queue_depth": 3, "time": BEGIN_MS}
+    starts = [ToolStart(id=f"q-{host}", source=host, seq=1, **depth) for host in ("h1", "h2")]  # type: ignore[arg-type]  # mixed
+    painter.publish([record_of(each) for each in (*starts, call(1), call(2, at_ms=BEGIN_MS + 1))], BEGIN_MS)
+    entry = painter.picture.tables.rollups.get("tool", "search")
+    assert entry is not None
+    shown = entry_dict("tool", ("tool",), entry, NOW_MS)
+
+    assert {"tool_queue_depth": 6} == shown["gauges"]
+    assert (100_000, 100_000) == tuple(shown["histograms"]["tool_duration"][f"{each}_us"] for each in ("min", "max"))
+
+
 def test_row_in_full_holds_every_field_in_the_unit_its_name_says() -> None:
     row = SessionRow("a", None, None, BEGIN_MS, BEGIN_MS, BEGIN_MS, cost_nano_usd=1_500_000_000, tool_us=2_500_000)
     shown = session_dict("s", row)
