@@ -433,8 +433,8 @@ class Judge:
                 for source, one in row.sources.items():
                     named = (row.dimension, row.labels), row.gauge, source
                     assert part.clock_ms < one.event_ms + TTLS_MS.get(row.gauge, OTHERS_TTL_MS), f"{named} is dead"
-                    word = one.value, one.event_ms
-                    found[named] = max(word, found.get(named, word))  # a peak of several partitions' overflow
+                    told = one.value, one.event_ms
+                    found[named] = max(told, found.get(named, told))  # a peak of several partitions' overflow
         same({named: word for named, word in expected.items() if named in found}, found, "gauges and last words")
         same(alive - found.keys(), set(), "sources that are alive and missing")
 
