@@ -98,14 +98,15 @@ class RollupBatch(Struct, omit_defaults=True):
     orders: list[ResetOrder] = []
 
 
-def attach(deltas: list[Delta], gauges: Mapping[tuple[str, Labels], dict[str, GaugeDelta]]) -> None:
+def attach(deltas: list[Delta], gauges: Mapping[tuple[str, Labels], dict[str, GaugeDelta]]) -> list[Delta]:
     """Put gauges with the first delta of their key; a key without one gets one of its own, of no pane."""
     missing = dict(gauges)
     for delta in deltas if missing else ():
         found = missing.pop((delta.dimension, delta.labels), None)
         if found is not None:
             delta.gauges = found
-    deltas.extend(Delta(dimension, labels, LATE_PANE, gauges=found) for (dimension, labels), found in missing.items())
+    deltas.extend(Delta(*key, LATE_PANE, gauges=found) for key, found in missing.items())
+    return deltas
 
 
 def add_counts(into: dict[int, int], more: dict[int, int]) -> None:

@@ -475,7 +475,7 @@ class SessionsPartition:
         counters = meta.counters
         complete = Completeness(counters.get("late", 0), counters.get("duplicate", 0), counters.get("rejected", 0))
         deltas = self._asides.attach(self._cells.deltas())
-        attach(deltas, self._cells.gauges.drain(self._partition, stamp))
+        deltas = attach(deltas, self._cells.gauges.drain(self._partition, stamp))
         if self._counted:
             deltas.append(Delta("partition", (str(self._partition),), self._pane_now(), dict(self._counted)))
         sends = self._sends + self._batches.sends(deltas, counters, self._watermark, meta.sequences)
