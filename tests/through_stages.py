@@ -188,7 +188,7 @@ def of_money() -> list[dict[str, Any]]:
     return made
 
 
-def of_gauges(number: int = 3_003) -> list[dict[str, Any]]:
+def of_gauges(number: int = 4_003) -> list[dict[str, Any]]:
     """Return what two processes, a conversation and a tool's queue say of themselves; late enough to be live."""
     used = {"pool_active": 3, "pool_idle": 1, "threads_busy": 2, "threads_total": 8, "async_tasks": 5,
             "queue_depth": 6, "batch_efficiency": 0.5, "cpu": 1.25}  # fmt: skip

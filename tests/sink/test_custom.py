@@ -102,12 +102,12 @@ def test_counters_end_as_counters_do() -> None:
 
 
 def test_a_declared_gauge_says_what_was_heard_last_and_is_gone_with_its_time() -> None:
-    stages = Stages(None, CUSTOMS)
+    stages = Stages(None, customs=CUSTOMS)
     stock = {"metric": "stock", "metric_kind": "gauge"}
     for number, (shop, left) in enumerate((("a", 7), ("b|c", 2.5), ("a", -3))):
         stages.publish([event("custom", number, value=left, labels={"shop": shop}, source="till", **stock)])
     found = series(render(view_of(stages, 10), customs=CUSTOMS))
-    one = Stages(None, CUSTOMS, rollups=1)
+    one = Stages(None, customs=CUSTOMS, rollups=1)
     one.publish(
         [event("custom", 9, metric="orders", metric_kind="counter", value=1, labels={"shop": "x", "size": "L"})]
     )
