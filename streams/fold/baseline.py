@@ -86,7 +86,7 @@ def _less(held: LifetimeHistogram, gone: LifetimeHistogram | None) -> LifetimeHi
     buckets = [count - before for count, before in zip(held.buckets, gone.buckets, strict=True)]
     fine = _less_bins(held.log_bins, gone.log_bins)
     # The extremes stay those of the lifetime: they cannot be taken back.
-    return LifetimeHistogram(held.sum_us - gone.sum_us, buckets, held.exemplars, fine, held.min_us, held.max_us)
+    return LifetimeHistogram(held.sum_us - gone.sum_us, buckets, held.min_us, held.max_us, held.exemplars, fine)
 
 
 def _less_bins(held: LogBins | None, gone: LogBins | None) -> LogBins | None:

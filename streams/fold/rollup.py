@@ -135,16 +135,15 @@ class LogBins(Struct, array_like=True, gc=False):
 class LifetimeHistogram(Struct, array_like=True, gc=False):
     """Observations since ever: what the exporter shows; one count per explicit bucket, the last is +Inf.
 
-    `exemplars` are the last traces by bucket, `log_bins` the same more finely where that is asked for; both came later
-    than the first rows and may be missing.
+    `exemplars` are the last traces by bucket, `log_bins` the same more finely where that is asked for.
     """
 
     sum_us: int
     buckets: list[int]
-    exemplars: dict[int, Exemplar] = {}
-    log_bins: LogBins | None = None
     min_us: int = UNKNOWN
     max_us: int = UNKNOWN
+    exemplars: dict[int, Exemplar] = {}
+    log_bins: LogBins | None = None
 
 
 class Baseline(Struct, array_like=True, gc=False):

@@ -133,7 +133,9 @@ ROLLUPS: Final = RollupBatch(
             {"events": 2, "tool_calls_success": 1, "tool_calls_timeout": 1, "tool_calls_ended": 2},
             {"tool_duration": [12_000, 30_000_000]},
             {},
-            {"tool_queue_depth": GaugeDelta({"planner|planner-5d9c-1": Observation(4, TIME_MS + 250, 3, 52_399)})},
+            gauges={
+                "tool_queue_depth": GaugeDelta({"planner|planner-5d9c-1": Observation(4, TIME_MS + 250, 3, 52_399)})
+            },
         ),
         Delta(
             "all",

@@ -114,7 +114,9 @@ def test_a_declared_gauge_says_what_was_heard_last_and_is_gone_with_its_time() -
     for number, (shop, left) in enumerate((("b|c", 2.5), ("a", -3)), 10):
         one.publish([event("custom", number, value=left, labels={"shop": shop}, source="till", **stock)])
     beyond = series(render(view_of(one, 1), customs=CUSTOMS))
-    document = msgspec.json.decode(b"".join(as_json(view_of(stages, 10), {}, custom_metrics(CUSTOMS))))
+    document = msgspec.json.decode(
+        b"".join(as_json(view_of(stages, 10), {}, now_ms=NOW_MS, customs=custom_metrics(CUSTOMS)))
+    )
     told = {metric["name"]: metric["series"] for metric in document["metrics"]}
     stages.tick(1_763_724_000_000 + 6 * 60_000)
 

@@ -131,7 +131,7 @@ def test_a_page_kept_up_to_date_is_the_page_made_anew(
             assert render(view, openmetrics=True) == render(view, page)
     settle(view)
     assert render(view, openmetrics=True) == render(view, page)
-    document = msgspec.json.decode(b"".join(as_json(view, view.samples())))
+    document = msgspec.json.decode(b"".join(as_json(view, view.samples(), now_ms=T0)))
     told = {
         (metric["name"], each["labels"]["agent"]): each["value"]
         for metric in document["metrics"]
@@ -151,7 +151,7 @@ def test_json_tells_formulas_and_merges() -> None:
     stored = [gauge_row(gauge, "a", 0, h=(5, 0)) for gauge in GAUGES]
     view.feed(0, [agent_row("a", 0), *stored])
     settle(view)
-    document = msgspec.json.decode(b"".join(as_json(view, {})))
+    document = msgspec.json.decode(b"".join(as_json(view, {}, now_ms=T0)))
     found = {metric["name"]: metric for metric in document["metrics"]}
 
     assert "sum" == found["agent_memory_usage_bytes"]["merge"]
