@@ -184,7 +184,7 @@ class Recount:
                 added = Counter(sums)
                 for name, values in samples.items():
                     added[name] += sum(values)
-                for name, (sum_us, *_) in histograms.items():
+                for name, (sum_us, *_rest) in histograms.items():
                     added[name] += sum_us
                 for name, by in added.items():
                     held[name] = held.get(name, 0) + by
