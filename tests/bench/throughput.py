@@ -95,7 +95,11 @@ class Run:
         self._log = log
         with log.open("wb") as out:
             self.process = subprocess.Popen(
-                ["taskset", "-c", str(core), *command], env={**os.environ, **environment}, stdout=out, stderr=out
+                ["taskset", "-c", str(core), *command],
+                cwd=log.parent,  # `python -m` looks into the current folder first
+                env={**os.environ, **environment},
+                stdout=out,
+                stderr=out,
             )
 
     def lives(self) -> None:
