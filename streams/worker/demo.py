@@ -256,6 +256,12 @@ class Traffic:
             for value in self._stranger.records():
                 await self._producer.send(self._place.prefix + EVENTS.suffix, value, key=key)
 
+    async def publish(self, stop: asyncio.Event) -> None:
+        """Publish everything in its time, to the end of the story or until `stop`."""
+        while not (stop.is_set() or self.done):
+            await self.step()
+            await asyncio.sleep(_STEP_S)
+
     async def flush(self) -> None:
         """Wait until everything is safe in Kafka."""
         with edge_errors(self._place.kafka, "publishing"):

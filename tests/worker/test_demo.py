@@ -1,20 +1,26 @@
 """The demo as a newcomer runs it: by itself it ends, it is exact, it notices what goes wrong, and it leaves nothing."""
 
+import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from harness import eventually
 
 from streams.settings import PREFIX
+from streams.worker import topics
+from streams.worker.connection import KafkaConnection
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 150
@@ -99,7 +105,7 @@ def test_demo_with_nothing_set_is_exact_and_notices_what_goes_wrong(folder: Path
 def test_demo_on_a_broker_that_is_set_deletes_its_topics_again(kafka: str, folder: Path) -> None:
     admin = AdminClient({"bootstrap.servers": kafka})
 
-    def topics() -> list[str]:
+    def own_topics() -> list[str]:
         return [topic for topic in admin.list_topics(timeout=10).topics if topic.startswith("demo-")]
 
     arguments = ("--for", "10s", "--json", "--seed", "7")
@@ -110,7 +116,27 @@ def test_demo_on_a_broker_that_is_set_deletes_its_topics_again(kafka: str, folde
 
     assert demo.returncode == 0
     assert summary["seed"] == 7
-    eventually(lambda: not topics(), timeout_s=30, what="the end of its topics")
+    eventually(lambda: not own_topics(), timeout_s=30, what="the end of its topics")
+
+
+@pytest.mark.kafka
+def test_demo_that_only_publishes_fills_the_topics_that_are_set_and_starts_nothing(kafka: str, folder: Path) -> None:
+    prefix = f"mine-{uuid.uuid4().hex[:8]}."
+    asyncio.run(topics.create(KafkaConnection(bootstrap=kafka), prefix, {"events": 1, "rollups": 1}))
+
+    arguments = ("--publish-only", "--bootstrap", kafka, "--rate", "400", "--for", "5s")
+    with started(folder, *arguments, AGENT_STREAMS_TOPIC_PREFIX=prefix) as demo:
+        eventually(lambda: "publishing to" in progress(folder), timeout_s=TIMEOUT_S, what="its first line")
+        beside = len(processes_of(folder))
+        out, _ = demo.communicate(timeout=TIMEOUT_S)
+
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": prefix})
+    _, end = consumer.get_watermark_offsets(TopicPartition(f"{prefix}events", 0), timeout=30)
+    consumer.close()
+    assert demo.returncode == 0, progress(folder)
+    assert beside == 1
+    assert re.fullmatch(r"published [\d,]+ events\n", out)
+    assert 0 < end <= int(re.sub(r"\D", "", out))  # many events share a record
 
 
 @pytest.mark.kafka

@@ -24,11 +24,12 @@ from streams.clock import now_ms
 from streams.errors import ConfigError
 from streams.rule.amount import DURATION_SHAPE, duration_ms
 from streams.settings import Settings
+from streams.topology import EVENTS
 from streams.worker import board
 from streams.worker.cli.options import Bootstrap, Json, connection, err, load, out, print_json, progress
 from streams.worker.connection import KafkaConnection
 from streams.worker.crew import BAD_TOOL, RUNAWAY, Script
-from streams.worker.demo import DemoConfig, Place, Run
+from streams.worker.demo import DemoConfig, Place, Run, Traffic
 from streams.worker.demo_summary import Summary
 from streams.worker.embedded import EmbeddedKafka
 
@@ -36,6 +37,7 @@ EXAMPLES: Final = (
     "agent-streams demo",
     "agent-streams demo --for 20s --json",
     "agent-streams demo --bootstrap broker-1:9092 --rate 1000",
+    "agent-streams demo --bootstrap broker-1:9092 --publish-only",
 )
 DEFAULT_PREFIX: Final = "agent."
 LINE_EVERY_S: Final = 2.0
@@ -49,6 +51,13 @@ def demo(
     ] = None,
     rate: Annotated[float, typer.Option(help="Events per second.")] = 200.0,
     seed: Annotated[int, typer.Option(help="The same seed makes the same events.")] = 1,
+    publish_only: Annotated[
+        bool,
+        typer.Option(
+            "--publish-only",
+            help="Only let the agents publish, for workers that run already: to the topics that are set.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """See it work: a broker, a worker, an exporter, and simulated agents, of which some go wrong.
@@ -59,6 +68,9 @@ def demo(
     began_s = time.monotonic()
     config = DemoConfig(seed=seed, rate=rate, seconds=_seconds(length))
     settings = load(bootstrap)
+    if publish_only:
+        asyncio.run(_publish_only(config, settings))
+        return
     signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: everything is put away
     try:
         with _place(settings) as place:
@@ -120,6 +132,19 @@ async def _run(run: Run, display: "_Lines | _Screen") -> Summary:
         return await run.run(stop=stop, progress=display.note, show=display.show)
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
+
+
+async def _publish_only(config: DemoConfig, settings: Settings) -> None:
+    """Publish until the end of the story or a signal, and say how much it was; nothing else is started or deleted."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    place = Place(connection(settings), settings.topic_prefix, Path(tempfile.gettempdir()), temporary=False)
+    async with Traffic(config, place, now_ms()) as traffic:
+        err.print(f"publishing to {place.prefix}{EVENTS.suffix} on {place.kafka.bootstrap}", markup=False)
+        await traffic.publish(stop)
+        await traffic.flush()
+    out.print(f"published {traffic.ledger.published:,} events", markup=False)
 
 
 # ---- meanwhile --------------------------------------------------------------------------------------------------
