@@ -1,4 +1,4 @@
-"""What would the product make of a container's command and environment?  Asked of the product itself, starting nothing."""
+"""What would the product make of a container's command and environment?  Asked of the product, starting nothing."""
 
 import os
 from collections.abc import Mapping, Sequence

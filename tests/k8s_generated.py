@@ -1,6 +1,6 @@
 """What of k8s/ is made of the product's own declarations?  Run it to write the files anew.
 
-    python tests/k8s_generated.py
+python tests/k8s_generated.py
 """
 
 from pathlib import Path

@@ -13,7 +13,7 @@ import yaml
 Object = dict[str, Any]
 READ: Final = {
     "apiVersion", "kind", "labels", "resources", "components", "configMapGenerator", "patches", "namespace", "replicas",
-    "images",
+    "images", "generatorOptions",
 }  # fmt: skip
 CLUSTER_WIDE: Final = {"Namespace"}
 
@@ -35,7 +35,7 @@ def _apply(folder: Path, found: list[Object], components: tuple[Path, ...] = ())
         place = folder / name
         found = [*found, *(_apply(place, []) if place.is_dir() else objects(place))]
     for generator in spec.get("configMapGenerator", ()):
-        _config_map(folder, generator, found)
+        _config_map(folder, generator | {"options": spec.get("generatorOptions", {})}, found)
     for component in (*(folder / name for name in spec.get("components", ())), *components):
         found = _apply(component, found)
     for patch in spec.get("patches", ()):
@@ -77,7 +77,7 @@ def _config_map(folder: Path, generator: Object, found: list[Object]) -> None:
         for each in _meant(found, "ConfigMap", generator["name"]):
             each["data"] |= data
         return
-    labels = generator.get("options", {}).get("labels", {})
+    labels = generator["options"].get("labels", {})
     metadata = {"name": generator["name"], **({"labels": dict(labels)} if labels else {})}
     found.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
 

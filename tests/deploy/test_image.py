@@ -34,7 +34,7 @@ def pins(file: str) -> dict[str, str]:
 
 
 def test_the_lock_pins_what_the_product_needs_as_the_tests_have_it() -> None:
-    """Made by: uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes -c requirements.lock."""
+    """Its first lines say how it is made, with what the tests have as a constraint."""
     ours, tested = pins("requirements-runtime.lock"), pins("requirements.lock")
     needed = {re.split(r"[>=<\[; ]", each)[0].lower() for each in PROJECT["dependencies"]}
 

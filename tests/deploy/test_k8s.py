@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import jsonschema
 import kubernetes_validate
@@ -16,7 +16,7 @@ from k8s_generated import generated
 from kustomize import Object, containers, objects, pods, render
 
 from streams import __version__
-from streams.settings import PREFIX, SecretStr, Settings
+from streams.settings import PREFIX, Settings, secret_fields
 from streams.topology import EVENTS, ROLLUPS
 from streams.worker.topics import DEFAULT_PARTITIONS
 
@@ -135,10 +135,10 @@ def test_the_secret_is_mounted_where_the_settings_look_and_is_never_a_variable()
     found = built("prod")
     data = named(found, "ConfigMap", "agent-streams")["data"]
     (secret,) = objects(K8S / "secret.example.yaml")
-    secret_fields = [name for name, field in Settings.model_fields.items() if SecretStr in _parts(field.annotation)]
+    hidden = {PREFIX + name.upper() for name in secret_fields()}
 
-    assert secret_fields
-    assert not {PREFIX + name.upper() for name in secret_fields} & data.keys()
+    assert hidden
+    assert not hidden & data.keys()
     named_files = {value.removeprefix(SECRETS + "/") for value in data.values() if value.startswith(SECRETS)}
     assert named_files
     assert named_files <= secret["stringData"].keys()
@@ -147,10 +147,6 @@ def test_the_secret_is_mounted_where_the_settings_look_and_is_never_a_variable()
         for container in pod["spec"]["containers"]:
             places = {volumes[mount["name"]]: mount["mountPath"] for mount in container["volumeMounts"]}
             assert places[secret["metadata"]["name"]] == SECRETS
-
-
-def _parts(annotation: Any) -> tuple[Any, ...]:
-    return (annotation, *getattr(annotation, "__args__", ()))
 
 
 @pytest.mark.parametrize("build", RUNNING)
@@ -218,7 +214,9 @@ def test_probes_services_policies_and_monitors_meet_the_port_that_listens(build:
         assert policy["podSelector"]["matchLabels"].items() <= labels.items()
         assert [each["port"] for rule in policy["ingress"] for each in rule["ports"]] == [port]
         assert named(found, "PodDisruptionBudget", name)["spec"]["selector"]["matchLabels"].items() <= labels.items()
-        for monitor in (each for each in found if each["kind"].endswith("Monitor") and each["metadata"]["name"] == name):
+        for monitor in (
+            each for each in found if each["kind"].endswith("Monitor") and each["metadata"]["name"] == name
+        ):
             (endpoint,) = monitor["spec"].get("endpoints") or monitor["spec"]["podMetricsEndpoints"]
             assert (endpoint["port"], endpoint["path"]) == (declared["name"], "/metrics")
             assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
@@ -268,11 +266,14 @@ def test_generated_files_are_what_the_declarations_make(name: str, text: str) ->
 
 def test_every_dashboard_and_every_rule_reaches_the_cluster() -> None:
     found = built("prod with operators")
-    dashboards = named(found, "ConfigMap", "agent-streams-dashboards")
+    maps = [each for each in found if each["metadata"]["name"].startswith("agent-streams-dashboard-")]
+    dashboards = {name: text for each in maps for name, text in each["data"].items()}
     published = {file.name: file.read_text(encoding="utf-8") for file in (K8S / "dashboards").glob("*.json")}
     rules = [each["spec"]["groups"] for each in found if each["kind"] == "PrometheusRule"]
     files = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted((K8S / "rules").glob("*.yaml"))]
 
-    assert dashboards["data"] == published
-    assert dashboards["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert dashboards.keys() == published.keys(), "name them in k8s/dashboards/kustomization.yaml"
+    assert dashboards == published
+    assert all(each["metadata"]["labels"]["grafana_dashboard"] == "1" for each in maps)
+    assert max(map(len, published.values())) < 1024 * 1024  # what a ConfigMap can hold
     assert rules == [each["groups"] for each in files]

@@ -110,7 +110,7 @@ def test_demo_on_a_broker_that_is_set_deletes_its_topics_again(kafka: str, folde
 
     arguments = ("--for", "10s", "--json", "--seed", "7")
     with started(folder, *arguments, AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS=kafka) as demo:
-        assert eventually(topics, timeout_s=60, what="topics of the demo")
+        assert eventually(own_topics, timeout_s=60, what="topics of the demo")
         out, _ = demo.communicate(timeout=TIMEOUT_S)
     summary = judge(out)
 
