@@ -69,7 +69,11 @@ def demo(
     config = DemoConfig(seed=seed, rate=rate, seconds=_seconds(length))
     settings = load(bootstrap)
     if publish_only:
-        asyncio.run(_publish_only(config, settings))
+        published = asyncio.run(_publish_only(config, settings))
+        if as_json:
+            print_json({"published": published})
+        else:
+            out.print(f"published {published:,} events", markup=False)
         return
     signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: everything is put away
     try:
@@ -134,8 +138,8 @@ async def _run(run: Run, display: "_Lines | _Screen") -> Summary:
         raise KeyboardInterrupt from None
 
 
-async def _publish_only(config: DemoConfig, settings: Settings) -> None:
-    """Publish until the end of the story or a signal, and say how much it was; nothing else is started or deleted."""
+async def _publish_only(config: DemoConfig, settings: Settings) -> int:
+    """Publish until the end of the story or a signal, and return how much; nothing else is started or deleted."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
@@ -144,7 +148,7 @@ async def _publish_only(config: DemoConfig, settings: Settings) -> None:
         err.print(f"publishing to {place.prefix}{EVENTS.suffix} on {place.kafka.bootstrap}", markup=False)
         await traffic.publish(stop)
         await traffic.flush()
-    out.print(f"published {traffic.ledger.published:,} events", markup=False)
+    return traffic.ledger.published
 
 
 # ---- meanwhile --------------------------------------------------------------------------------------------------
