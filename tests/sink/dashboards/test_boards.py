@@ -60,7 +60,7 @@ def row_of(selector: Selector) -> tuple[str, frozenset[str]]:
 
 def test_the_files_are_what_the_command_writes() -> None:
     folder = ROOT / "k8s" / "dashboards"
-    published = {file.name: file.read_text(encoding="utf-8") for file in folder.iterdir()}
+    published = {file.name: file.read_text(encoding="utf-8") for file in folder.glob("*.json")}
 
     assert files() == published, "run: agent-streams dashboards --to k8s/dashboards"
 
