@@ -15,6 +15,7 @@ class Pace:
     """How long a change may wait for its flush, by load; `share` is what flushing may take of a core."""
 
     idle_ms: float = 50.0
+    gather_ms: float = 20.0  # an eager stage waits this long for the inputs that come together
     busy_ms: float = 250.0
     limit_ms: float = 1000.0  # no change waits longer, whatever the budget says
     pending_limit: int = 200_000  # records; bounds a transaction, and what a crash replays
@@ -26,24 +27,32 @@ class Pace:
 class Seen(NamedTuple):
     """What is known of one partition when the decision falls."""
 
+    now_ms: float  # of the clock that all partitions share
     dirty_ms: float | None  # how long the oldest unflushed change waits; None: there is none
     pending: int  # records folded since the last flush
     drained: bool  # nothing more to read now
-    eager: bool  # a stage whose input comes in flushes: no use in waiting for more
+    eager: bool  # a stage whose input comes in flushes of the one before
     load: float  # share of time this process spends folding, 0 to 1
     budget_ms: float  # until the flush budget is positive again
 
 
 def flush_wait_ms(pace: Pace, seen: Seen) -> float | None:
-    """Return how long the flush can wait; 0 means now, None that there is nothing to flush."""
+    """Return how long the flush can wait; 0 means now, None that there is nothing to flush.
+
+    Partitions of the first stage flush at the same moments, the multiples of the interval: then a partition of the
+    second stage has the deltas of all of them in one flush, instead of a flush for each.
+    """
     if seen.dirty_ms is None:
         return None
     if seen.pending >= pace.pending_limit:
         return 0.0
     interval = interval_ms(pace, seen.load)
     if seen.eager and seen.drained:
-        interval -= pace.idle_ms  # at once, unless the core is so busy that several inputs should share a flush
-    wait = max(interval - seen.dirty_ms, seen.budget_ms)
+        due_in_ms = pace.gather_ms + interval - pace.idle_ms - seen.dirty_ms
+    else:
+        since_ms = seen.now_ms - seen.dirty_ms
+        due_in_ms = since_ms - since_ms % interval + interval - seen.now_ms
+    wait = max(due_in_ms, seen.budget_ms)
     return max(0.0, min(wait, pace.limit_ms - seen.dirty_ms))
 
 

@@ -287,6 +287,7 @@ class Partition:
     def _seen(self, now_ms: float) -> Seen:
         sight = self._sight(self.source)
         return Seen(
+            now_ms=now_ms,
             dirty_ms=None if self._dirty_since_ms is None else now_ms - self._dirty_since_ms,
             pending=self._held.pending,
             drained=sight is not None and self.caught_up(sight),

@@ -4,31 +4,39 @@ import pytest
 
 from streams.worker.pace import Budget, Load, Pace, Seen, SliceSize, Stillness, flush_wait_ms, interval_ms
 
-PACE = Pace(idle_ms=50, busy_ms=250, limit_ms=1000, pending_limit=1000, idle_load=0.5, busy_load=0.9, share=0.25)
-IDLE = Seen(dirty_ms=0, pending=1, drained=True, eager=False, load=0.0, budget_ms=0)
+PACE = Pace(
+    idle_ms=50, gather_ms=10, busy_ms=250, limit_ms=1000, pending_limit=1000, idle_load=0.5, busy_load=0.9, share=0.25
+)
+IDLE = Seen(now_ms=1_000, dirty_ms=0, pending=1, drained=True, eager=False, load=0.0, budget_ms=0)
 
 
 def test_nothing_to_flush_waits_for_ever() -> None:
     assert flush_wait_ms(PACE, IDLE._replace(dirty_ms=None)) is None
 
 
-def test_an_idle_worker_flushes_after_the_short_interval() -> None:
+def test_an_idle_worker_flushes_within_the_short_interval() -> None:
     assert 50 == flush_wait_ms(PACE, IDLE)
-    assert 20 == flush_wait_ms(PACE, IDLE._replace(dirty_ms=30))
-    assert 0 == flush_wait_ms(PACE, IDLE._replace(dirty_ms=50))
-    assert 0 == flush_wait_ms(PACE, IDLE._replace(dirty_ms=70))
+    assert 0 == flush_wait_ms(PACE, IDLE._replace(dirty_ms=30))
+    assert 20 == flush_wait_ms(PACE, IDLE._replace(now_ms=1_030, dirty_ms=30))
+    assert 0 == flush_wait_ms(PACE, IDLE._replace(now_ms=1_070, dirty_ms=70))
+
+
+@pytest.mark.parametrize("dirty_ms", [0.5, 12, 33, 49])
+def test_all_partitions_flush_at_the_same_moments(dirty_ms: float) -> None:
+    assert 1 == flush_wait_ms(PACE, IDLE._replace(now_ms=1_049, dirty_ms=dirty_ms))
 
 
 def test_the_interval_grows_from_half_load_on() -> None:
     assert [50, 50, 150, 250, 250] == [round(interval_ms(PACE, load)) for load in (0, 0.5, 0.7, 0.9, 1.0)]
 
 
-def test_an_eager_stage_flushes_as_soon_as_its_input_is_drained() -> None:
+def test_an_eager_stage_flushes_soon_after_its_input_is_drained() -> None:
     eager = IDLE._replace(eager=True)
 
-    assert 0 == flush_wait_ms(PACE, eager)
+    assert 10 == flush_wait_ms(PACE, eager)
+    assert 0 == flush_wait_ms(PACE, eager._replace(dirty_ms=10))
     assert 50 == flush_wait_ms(PACE, eager._replace(drained=False))
-    assert 200 == flush_wait_ms(PACE, eager._replace(load=0.9))  # busy: several inputs share a flush
+    assert 210 == flush_wait_ms(PACE, eager._replace(load=0.9))  # busy: several inputs share a flush
 
 
 def test_an_exhausted_budget_delays_even_an_eager_stage() -> None:
