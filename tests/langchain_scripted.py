@@ -8,10 +8,7 @@ from langchain_core.language_models.fake_chat_models import FakeMessagesListChat
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool, tool
 
-from streams.event.codec import decode_one
-from streams.event.model import Envelope, Event
 from streams.feed.adapters.langchain import AgentStreamsCallback
-from streams.feed.encode import Encoded, encode_event
 
 USAGE = {
     "input_tokens": 100,
@@ -20,35 +17,6 @@ USAGE = {
     "input_token_details": {"cache_read": 40, "cache_creation": 10},
     "output_token_details": {"reasoning": 5},
 }
-
-
-class Collected:
-    """Takes events as an emitter would, and makes sure that a worker would accept them."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def emit(self, event: Envelope) -> None:
-        encoded = encode_event(event, source=b'"test"', seq=len(self.events), redactor=None)
-        assert isinstance(encoded, Encoded), event
-        self.events.append(decode_one(encoded.part))
-
-    def of(self, kind: type[Envelope]) -> list[Any]:
-        return [each for each in self.events if isinstance(each, kind)]
-
-    def only(self, kind: type[Envelope]) -> Any:
-        [event] = self.of(kind)
-        return event
-
-    def story(self) -> list[str]:
-        return [brief(each) for each in self.events]
-
-
-def brief(event: Event) -> str:
-    """Say the kind and the name of what it is about, and how it ended unless well."""
-    about = getattr(event, "tool", None) or getattr(event, "model", None) or event.agent
-    status = getattr(event, "status", "success")
-    return f"{type(event).__name__} {about}" + ("" if status == "success" else f" {status}")
 
 
 class Scripted(FakeMessagesListChatModel):

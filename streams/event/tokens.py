@@ -126,6 +126,14 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
     ),
     # Strands hands on what the provider's adapter made of it: only the total tells whether cached tokens are included.
     "strands": _BEDROCK._replace(input=("inputTokens",), total="totalTokens"),
+    # PydanticAI's RequestUsage: whatever the provider, cached tokens are part of the input.
+    "pydantic_ai": Dialect(
+        input=("input_tokens",),
+        output=("output_tokens",),
+        cache_read="cache_read_tokens",
+        cache_write="cache_write_tokens",
+        reasoning="details/reasoning_tokens|details/thoughts_tokens",
+    ),
     "otel": _OTEL,
     "openllmetry": _OTEL,
     "openinference": Dialect(

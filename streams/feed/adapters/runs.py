@@ -16,6 +16,7 @@ from streams.feed.failure import type_of_end
 from streams.feed.timers import Emits, Session, current_call
 
 RUNS_MAX: Final = 10_000  # of one emitter; beyond it the oldest is forgotten, its end will be unmatched
+ENDED_MAX: Final = 10_000  # ids remembered after their end, against a beginning that is told late or once more
 
 
 @dataclass(slots=True, eq=False)
@@ -73,6 +74,7 @@ class Runs:
 
     def __init__(self) -> None:
         self._open: dict[Hashable, Run] = {}
+        self._ended: dict[Hashable, None] = {}
 
     def get(self, run_id: Hashable) -> Run | None:
         """Return an open run."""
@@ -80,7 +82,7 @@ class Runs:
 
     def begin(self, run: Run, start: type[Envelope] | None = None) -> bool:
         """Take a run in and report its start; False, and nothing happens, when it is known already."""
-        if self._open.setdefault(run.id, run) is not run:
+        if run.id in self._ended or self._open.setdefault(run.id, run) is not run:
             return False
         if run.parent is not None:
             run.parent.children[run.id] = run
@@ -95,6 +97,9 @@ class Runs:
         run = self._forget(run_id)
         if run is None:
             return
+        self._ended[run_id] = None
+        if len(self._ended) > ENDED_MAX:
+            del self._ended[next(iter(self._ended))]
         if run.parent is None or status != "success":
             # Cancelled work below is not always told to end.
             for child in list(run.children):

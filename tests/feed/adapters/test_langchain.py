@@ -15,17 +15,16 @@ from langchain_scripted import (
     ONE_TOOL,
     QUESTION,
     USAGE,
-    Collected,
     Scripted,
     add,
     agent,
     asks,
-    brief,
     config,
     invoke,
     one_tool_agent,
 )
 from langgraph.graph import END, START, MessagesState, StateGraph
+from ledger_of import Collected, brief
 
 from streams.event.model import (
     AgentEnd,

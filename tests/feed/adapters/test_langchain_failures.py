@@ -11,7 +11,6 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from langchain_scripted import (
     QUESTION,
-    Collected,
     Scripted,
     add,
     agent,
@@ -24,6 +23,7 @@ from langchain_scripted import (
 )
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import interrupt
+from ledger_of import Collected
 
 from streams.event.model import (
     AgentEnd,

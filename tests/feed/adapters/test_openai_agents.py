@@ -1,0 +1,227 @@
+"""The real SDK and its real model, over a transport that plays a provider: exactly this ledger, however it ends."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from agents import Agent, RunConfig, Runner, function_tool, handoff, set_trace_processors
+from agents.models.openai_chatcompletions import OpenAIChatCompletionsModel
+from ledger_of import LEDGER, Collected, ledger_of
+from openai import AsyncOpenAI, InternalServerError
+
+from streams.event.model import AgentEnd, AgentStart, Envelope, ModelEnd, TokenUsage, ToolEnd, ToolStart
+from streams.feed.adapters.openai_agents import AgentStreamsProcessor
+from streams.feed.timers import Session
+
+USAGE = {
+    "prompt_tokens": 100,
+    "completion_tokens": 20,
+    "total_tokens": 120,
+    "prompt_tokens_details": {"cached_tokens": 40},
+    "completion_tokens_details": {"reasoning_tokens": 5},
+}
+
+IDS = itertools.count()
+
+
+def says(text: str = "done", *calls: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    asked = [
+        {"id": f"{name}-{next(IDS)}", "type": "function", "function": {"name": name, "arguments": json.dumps(given)}}
+        for name, given in calls
+    ]
+    message = {"role": "assistant", "content": None if asked else text, "tool_calls": asked or None}
+    choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if asked else "stop"}
+    about = {"id": "c", "object": "chat.completion", "created": 1, "model": "gpt-x"}
+    return about | {"choices": [choice], "usage": USAGE}
+
+
+class Endless(httpx.AsyncByteStream):
+    """A streamed answer that begins and never ends."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        delta = {"index": 0, "delta": {"role": "assistant", "content": "well"}, "finish_reason": None}
+        chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt-x", "choices": [delta]}
+        yield f"data: {json.dumps(chunk)}\n\n".encode()
+        await asyncio.Event().wait()
+
+
+class Provider(httpx.AsyncBaseTransport):
+    """Plays answers; a number is an HTTP status, None an endless stream."""
+
+    def __init__(self, *answers: Any) -> None:
+        self._answers = iter(answers)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        answer = next(self._answers)
+        if answer is None:
+            return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=Endless())
+        if isinstance(answer, int):
+            return httpx.Response(answer, json={"error": {"message": "out of order"}}, request=request)
+        return httpx.Response(200, json=answer, request=request)
+
+
+def model(*answers: Any) -> OpenAIChatCompletionsModel:
+    http = httpx.AsyncClient(transport=Provider(*answers))
+    return OpenAIChatCompletionsModel("gpt-x", AsyncOpenAI(api_key="none", http_client=http, max_retries=0))
+
+
+@function_tool
+def add(a: int, b: int) -> int:
+    """Add."""
+    return a + b
+
+
+def agent(*answers: Any, name: str = "planner", **more: Any) -> Agent[Any]:
+    tries: Iterator[int] = iter(range(10))
+
+    @function_tool
+    def flaky(x: str) -> str:
+        """Fail once."""
+        if next(tries) == 0:
+            raise RuntimeError("not yet")
+        return x
+
+    return Agent(name=name, model=model(*answers), tools=[add, flaky], **more)
+
+
+@pytest.fixture
+def out() -> Iterator[Collected]:
+    yield Collected()
+    set_trace_processors([])
+
+
+def watch(out: Any, **more: Any) -> None:
+    set_trace_processors([AgentStreamsProcessor(out, **more)])
+
+
+THREAD = RunConfig(group_id="t1")
+ONE_TOOL = [
+    "AgentStart planner",
+    "ModelStart gpt-x",
+    "TokenUsage gpt-x",
+    "ModelEnd gpt-x",
+    "ToolStart add",
+    "ToolEnd add",
+    "ModelStart gpt-x",
+    "TokenUsage gpt-x",
+    "ModelEnd gpt-x",
+    "TokenUsage gpt-x",
+    "AgentEnd planner",
+]
+ADD = says("", ("add", {"a": 1, "b": 2}))
+
+
+async def script() -> None:
+    await Runner.run(agent(ADD, *(says("", ("flaky", {"x": "y"})) for _ in range(2)), says()), "?", run_config=THREAD)
+    with pytest.raises(InternalServerError):
+        await Runner.run(agent(500), "?", run_config=THREAD)
+    stream = Runner.run_streamed(agent(None), "?", run_config=THREAD)
+    async for event in stream.stream_events():
+        if event.type == "raw_response_event":
+            stream.cancel()
+
+
+async def test_the_script_gives_the_ledger(out: Collected) -> None:
+    watch(out)
+    await script()
+
+    assert ledger_of(out) == LEDGER
+
+
+async def test_registering_twice_changes_nothing(out: Collected) -> None:
+    set_trace_processors([AgentStreamsProcessor(out), AgentStreamsProcessor(out)])
+    await script()
+
+    assert ledger_of(out) == LEDGER
+
+
+async def test_a_request_with_a_tool_is_told_exactly_so(out: Collected) -> None:
+    watch(out)
+    await Runner.run(agent(ADD, says()), "?", run_config=THREAD)
+    request, tool = out.only(AgentEnd), out.only(ToolEnd)
+
+    assert out.story() == ONE_TOOL
+    assert {(each.agent, each.session_id) for each in out.events} == {("planner", "t1")}
+    assert {each.parent_id for each in out.events if each.call_id != request.call_id} == {request.call_id}
+    assert (request.completed, tool.input_bytes, tool.output_bytes) == (True, len('{"a":1,"b":2}'), 1)
+    assert out.only(ToolStart).call_id == tool.call_id
+
+
+async def test_the_sum_of_a_run_is_an_aggregate_of_its_leaves(out: Collected) -> None:
+    watch(out)
+    await Runner.run(agent(ADD, says()), "?", run_config=THREAD)
+    *leaves, whole = out.of(TokenUsage)
+
+    assert [each.scope for each in (*leaves, whole)] == ["leaf", "leaf", "aggregate"]
+    assert (whole.input_tokens, whole.output_tokens, whole.cache_read_tokens) == (200, 40, 80)
+    assert whole.call_id == out.only(AgentEnd).call_id
+
+
+async def test_a_model_that_fails_says_with_which_code(out: Collected) -> None:
+    watch(out)
+    with pytest.raises(InternalServerError):
+        await Runner.run(agent(500), "?", run_config=THREAD)
+
+    assert (out.only(ModelEnd).status, out.only(ModelEnd).error_code) == ("error", "500")
+    assert out.only(AgentEnd).completed is False
+
+
+async def test_a_run_while_an_older_exception_is_handled_has_not_failed(out: Collected) -> None:
+    watch(out)
+    try:
+        raise ValueError("older")
+    except ValueError:
+        await Runner.run(agent(ADD, says()), "?", run_config=THREAD)
+
+    assert out.story() == ONE_TOOL
+
+
+async def test_an_agent_handed_over_to_is_a_request_inside(out: Collected) -> None:
+    watch(out)
+    expert = agent(says(), name="expert")
+    asks = says("", ("transfer_to_expert", {}))
+    await Runner.run(agent(asks, handoffs=[handoff(expert)]), "?", run_config=THREAD)
+    outer, inner = out.of(AgentStart)
+
+    assert [outer.agent, inner.agent, inner.parent_id] == ["planner", "expert", outer.call_id]
+    assert [each.agent for each in out.of(AgentEnd)] == ["expert", "planner"]
+    assert out.of(ModelEnd)[1].parent_id == inner.call_id
+
+
+async def test_without_a_group_every_trace_is_a_session_unless_one_is_named(out: Collected) -> None:
+    watch(out)
+    await Runner.run(agent(says()), "?")
+    watch(out, session_id="mine", agent="web")
+    await Runner.run(agent(says()), "?")
+    first, second = out.of(AgentEnd)
+
+    assert first.session_id.startswith("trace_")
+    assert (second.session_id, second.agent) == ("mine", "web")
+
+
+async def test_a_request_inside_a_timed_one_names_it_as_its_parent(out: Collected) -> None:
+    watch(out)
+    with Session(out, agent="web", session_id="t1").request() as request:
+        await Runner.run(agent(says()), "?", run_config=THREAD)
+
+    assert [each.parent_id for each in out.of(AgentEnd)] == [request.call_id, None]
+
+
+async def test_spans_out_of_order_and_an_emitter_that_raises_are_not_noticed(out: Collected) -> None:
+    class Broken:
+        def emit(self, event: Envelope) -> None:
+            raise OSError(event)
+
+    nonsense: Any = object()
+    processor = AgentStreamsProcessor(out)
+    for hook in (processor.on_span_start, processor.on_span_end, processor.on_trace_start, processor.on_trace_end):
+        hook(nonsense)
+    watch(Broken())
+    result = await Runner.run(agent(ADD, says()), "?", run_config=THREAD)
+
+    assert result.final_output == "done"
+    assert out.events == []
