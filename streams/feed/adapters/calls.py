@@ -96,6 +96,10 @@ class Calls:
         """Return an open run."""
         return self._runs.get(run_id)
 
+    def ended(self, run_id: Hashable) -> bool:
+        """Has this run ended, as far as that is remembered?"""
+        return self._runs.ended(run_id)
+
     def session(
         self,
         parent: Run | None,
@@ -110,7 +114,7 @@ class Calls:
         if parent is not None:
             return parent.session.as_agent(agent)
         named = next((str(about[key]) for key in SESSION_KEYS if about.get(key)), None) or self._session_id or otherwise
-        whose = {
+        whose: dict[str, Any] = {
             "user_id": about.get("user_id") or self._user_id,
             "tenant": name_of(about.get("tenant") or self._tenant),
             "trace_id": trace_id,
@@ -169,9 +173,7 @@ class Calls:
         }
         self._runs.begin(Run(run_id, parent, session, run_id, ModelEnd, said, guessed=not model), ModelStart)
 
-    def begin_tool(
-        self, run_id: str, parent: Run | None, tool: Any, arguments: Any, *, attempt: int = 1
-    ) -> None:
+    def begin_tool(self, run_id: str, parent: Run | None, tool: Any, arguments: Any, *, attempt: int = 1) -> None:
         """Begin a tool call; of its arguments only size and hash are told."""
         session = parent.session if parent is not None else self.session(None, {}, self.agent)
         identity = digest(arguments) if arguments is not None else None

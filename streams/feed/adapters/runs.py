@@ -80,6 +80,10 @@ class Runs:
         """Return an open run."""
         return self._open.get(run_id)
 
+    def ended(self, run_id: Hashable) -> bool:
+        """Has this run ended, as far as that is remembered?"""
+        return run_id in self._ended
+
     def begin(self, run: Run, start: type[Envelope] | None = None) -> bool:
         """Take a run in and report its start; False, and nothing happens, when it is known already."""
         if run.id in self._ended or self._open.setdefault(run.id, run) is not run:

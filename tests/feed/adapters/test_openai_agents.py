@@ -8,10 +8,21 @@ from typing import Any
 
 import httpx
 import pytest
-from agents import Agent, RunConfig, Runner, function_tool, handoff, set_trace_processors
+from agents import (
+    Agent,
+    Model,
+    ModelResponse,
+    RunConfig,
+    Runner,
+    Usage,
+    function_tool,
+    handoff,
+    set_trace_processors,
+)
 from agents.models.openai_chatcompletions import OpenAIChatCompletionsModel
 from ledger_of import LEDGER, Collected, ledger_of
 from openai import AsyncOpenAI, InternalServerError
+from openai.types.responses import ResponseOutputMessage, ResponseOutputText
 
 from streams.event.model import AgentEnd, AgentStart, Envelope, ModelEnd, TokenUsage, ToolEnd, ToolStart
 from streams.feed.adapters.openai_agents import AgentStreamsProcessor
@@ -225,3 +236,22 @@ async def test_spans_out_of_order_and_an_emitter_that_raises_are_not_noticed(out
 
     assert result.final_output == "done"
     assert out.events == []
+
+
+async def test_a_model_that_tells_the_trace_nothing_is_counted_by_its_turn(out: Collected) -> None:
+    class Silent(Model):
+        async def get_response(self, *_: Any, **__: Any) -> ModelResponse:
+            text = ResponseOutputText(type="output_text", text="done", annotations=[])
+            said = ResponseOutputMessage(id="m", type="message", role="assistant", status="completed", content=[text])
+            usage = Usage(requests=1, input_tokens=100, output_tokens=20, total_tokens=120)
+            return ModelResponse(output=[said], usage=usage, response_id=None)
+
+        def stream_response(self, *_: Any, **__: Any) -> AsyncIterator[Any]:
+            raise NotImplementedError
+
+    set_trace_processors([AgentStreamsProcessor(out), AgentStreamsProcessor(out)])
+    await Runner.run(Agent(name="planner", model=Silent()), "?", run_config=THREAD)
+    leaf, whole = out.of(TokenUsage)
+
+    assert (leaf.scope, leaf.input_tokens, leaf.parent_id) == ("leaf", 100, whole.call_id)
+    assert (whole.scope, whole.input_tokens) == ("aggregate", 100)

@@ -48,7 +48,7 @@ def scripted(*answers: Any) -> FunctionModel:
 
 
 def agent(*answers: Any, capabilities: list[Any], name: str = "planner") -> Agent[None, str]:
-    made = Agent(scripted(*answers), name=name, capabilities=capabilities, tool_retries=2)
+    made = Agent(scripted(*answers), name=name, capabilities=capabilities, retries=2)
     tries: Iterator[int] = iter(range(10))
 
     @made.tool_plain
@@ -181,8 +181,6 @@ async def test_the_session_is_the_conversation_unless_one_is_named(out: Collecte
 
 
 async def test_the_test_model_of_the_framework_calls_every_tool(out: Collected) -> None:
-    with agent(capabilities=[AgentStreamsCapability(out)]).override(model=TestModel()) as _:
-        pass
     made = agent(capabilities=[AgentStreamsCapability(out)])
     with made.override(model=TestModel()):
         await made.run("?", metadata=THREAD)
