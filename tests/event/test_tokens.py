@@ -61,6 +61,10 @@ TOLD: Final[dict[str, dict[str, Any]]] = {
         "inputTokens": 1000, "outputTokens": 250, "totalTokens": 1250, "cacheReadInputTokens": 600,
         "cacheWriteInputTokens": 100,
     },
+    "pydantic_ai": {
+        "input_tokens": 1000, "output_tokens": 250, "cache_read_tokens": 600, "cache_write_tokens": 100,
+        "details": {"reasoning_tokens": 90},
+    },
     "otel": {
         "gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 250,
         "gen_ai.usage.cache_read.input_tokens": 600, "gen_ai.usage.cache_write.input_tokens": 100,
@@ -90,8 +94,8 @@ SILENT: Final = {
     "claude_code": {"reasoning_tokens": 0},
     "claude_code_metric": {"reasoning_tokens": 0},
 }
-NOT_TOLD_APART: Final = {"openai_agents", "xai_chat", "cohere", "strands", "openllmetry", "claude_code",
-                         "claude_code_metric"}  # fmt: skip
+NOT_TOLD_APART: Final = {"openai_agents", "xai_chat", "cohere", "strands", "pydantic_ai", "openllmetry",
+                         "claude_code", "claude_code_metric"}  # fmt: skip
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

@@ -100,6 +100,12 @@ class Calls:
         """Has this run ended, as far as that is remembered?"""
         return self._runs.ended(run_id)
 
+    def mark(self, told: Hashable) -> bool:
+        """Remember that something was told; False when it had been."""
+        fresh = self._runs.begin(Run(told, None, Session.outside(self._emitter, agent="agent")))
+        self._runs.end(told, "success")
+        return fresh
+
     def session(
         self,
         parent: Run | None,

@@ -1,0 +1,157 @@
+"""The real library with its mocked answers and a provider of its own kind: every call told once, however it ends."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from ledger_of import LEDGER, Collected, ledger_of
+
+from streams.event.model import Envelope, ModelEnd, ModelStart, TokenUsage
+from streams.feed.timers import Session
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it asks the network when it is imported
+import litellm
+from litellm.llms.custom_llm import CustomLLMError
+
+from streams.feed.adapters.litellm import AgentStreamsLogger
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of the library, about types of its own
+QUESTION = [{"role": "user", "content": "how much is 1 + 2?"}]
+
+
+class Scripted(litellm.CustomLLM):
+    """A provider that fails when it is asked for it, and else says what it used."""
+
+    async def acompletion(self, model: str, *_: Any, **kwargs: Any) -> Any:
+        if model == "broken":
+            raise CustomLLMError(500, "out of order")
+        response = kwargs["model_response"]
+        response.choices[0].message.content = "done"
+        response.usage = litellm.Usage(
+            prompt_tokens=100,
+            completion_tokens=20,
+            total_tokens=120,
+            prompt_tokens_details={"cached_tokens": 40},
+            completion_tokens_details={"reasoning_tokens": 5},
+        )
+        return response
+
+
+@pytest.fixture
+def out() -> Iterator[Collected]:
+    litellm.custom_provider_map = [{"provider": "scripted", "custom_handler": Scripted()}]
+    yield Collected()
+    for name in ("callbacks", "success_callback", "failure_callback", "_async_success_callback", "input_callback"):
+        getattr(litellm, name).clear()
+    litellm._async_failure_callback.clear()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what the library tells from its queue."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def ask(model: str = "gpt-4o", **more: Any) -> Any:
+    return await litellm.acompletion(model, QUESTION, metadata={"session_id": "t1"}, **more)
+
+
+@pytest.mark.parametrize("registered", [1, 2])
+async def test_the_script_gives_the_ledger_of_models(out: Collected, registered: int) -> None:
+    litellm.callbacks = [AgentStreamsLogger(out) for _ in range(registered)]
+    for _ in range(4):
+        await ask("scripted/gpt-x")
+    with pytest.raises(litellm.InternalServerError):
+        await ask("scripted/broken")
+    await until(lambda: len(out.of(ModelEnd)) == 5)
+    ledger = ledger_of(out)
+
+    assert ledger.models == {"success": 4, "error": 1}
+    assert ledger.tokens == LEDGER.tokens
+    assert ledger.errors == {"other": 1}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_call_is_told_exactly_so(out: Collected, streamed: bool) -> None:
+    litellm.callbacks = [AgentStreamsLogger(out, agent="web"), AgentStreamsLogger(out, agent="web")]
+    response = await ask(mock_response="it is 3", stream=streamed, user="u1", temperature=0.5)
+    if streamed:
+        [_ async for _ in response]
+    await until(lambda: bool(out.of(ModelEnd)))
+    end = out.only(ModelEnd)
+
+    assert out.story() == ["ModelStart gpt-4o", "TokenUsage gpt-4o", "ModelEnd gpt-4o"]
+    assert {(each.agent, each.session_id, each.user_id) for each in out.events} == {("web", "t1", "u1")}
+    assert (end.provider, end.finish_reason, end.streaming, end.temperature) == ("openai", "stop", streamed, 0.5)
+    assert (end.first_token_ms is not None) == streamed
+    assert out.only(TokenUsage).cost_nano_usd > 0
+
+
+def test_calls_without_a_loop_are_told_too(out: Collected) -> None:
+    litellm.callbacks = [AgentStreamsLogger(out)]
+    with pytest.raises(litellm.RateLimitError):
+        litellm.completion("gpt-4o", QUESTION, mock_response=litellm.RateLimitError("slow down", "openai", "gpt-4o"))
+    asyncio.run(until(lambda: bool(out.of(ModelEnd))))
+    end = out.only(ModelEnd)
+
+    assert (end.status, end.error_code, end.attributes, end.session_id) == (
+        "error", "429", {"error_type": "rate_limit"}, None,
+    )  # fmt: skip
+
+
+async def test_a_stream_that_is_given_up_has_begun_and_tells_no_tokens(out: Collected) -> None:
+    litellm.callbacks = [AgentStreamsLogger(out)]
+    async for _ in await ask(mock_response="it is 3", stream=True):
+        break
+
+    assert out.story() == ["ModelStart gpt-4o"]
+
+
+def told(call: str) -> dict[str, Any]:
+    return {"litellm_call_id": call, "model": "gpt-x", "exception": TimeoutError("late")}
+
+
+def test_attempts_of_a_call_are_calls_and_the_same_end_told_again_is_none(out: Collected) -> None:
+    first, second = AgentStreamsLogger(out), AgentStreamsLogger(out)
+    began, ended, later = (datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC) for second in (0, 1, 3))
+    for logger in (first, second, first):
+        logger.log_pre_api_call("gpt-x", [], told("c1"))
+    for logger in (first, second, first):
+        logger.log_failure_event(told("c1"), None, began, ended)
+    for logger in (first, second):
+        logger.log_pre_api_call("gpt-x", [], told("c1"))
+    for logger in (first, second):
+        logger.log_success_event(told("c1"), None, ended, later)
+
+    assert [(each.call_id, each.status, round(each.duration_ms)) for each in out.of(ModelEnd)] == [
+        ("c1", "timeout", 1000),
+        ("c1-2", "success", 2000),
+    ]
+    assert len(out.of(ModelStart)) == 2
+
+
+async def test_a_call_inside_a_timed_request_names_it_as_its_parent(out: Collected) -> None:
+    litellm.callbacks = [AgentStreamsLogger(out)]
+    with Session(out, agent="web", session_id="t1").request() as request:
+        await ask(mock_response="it is 3")
+
+    assert out.only(ModelStart).parent_id == request.call_id
+
+
+async def test_an_emitter_that_raises_and_nonsense_are_not_noticed(out: Collected) -> None:
+    class Broken:
+        def emit(self, event: Envelope) -> None:
+            raise OSError(event)
+
+    nonsense: Any = object()
+    AgentStreamsLogger(out).log_success_event(nonsense, nonsense, nonsense, nonsense)
+    AgentStreamsLogger(out).log_pre_api_call(nonsense, nonsense, nonsense)
+    litellm.callbacks = [AgentStreamsLogger(Broken())]
+    response = await ask(mock_response="it is 3")
+
+    assert response.choices[0].message.content == "it is 3"
+    assert out.events == []
