@@ -3,7 +3,7 @@
     pip install 'agent-streams[litellm]'
     AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS=localhost:9092 python litellm_calls.py
 
-With a real model only `mock_response` goes.  In the proxy, name an instance of the logger in `litellm_settings.callbacks`.
+With a real model only `mock_response` goes. The proxy takes an instance of the logger in `litellm_settings.callbacks`.
 """
 # ruff: noqa: T201, INP001  an example prints, and is no package
 

@@ -179,9 +179,18 @@ class Calls:
         }
         self._runs.begin(Run(run_id, parent, session, run_id, ModelEnd, said, guessed=not model), ModelStart)
 
-    def begin_tool(self, run_id: str, parent: Run | None, tool: Any, arguments: Any, *, attempt: int = 1) -> None:
+    def begin_tool(
+        self,
+        run_id: str,
+        parent: Run | None,
+        tool: Any,
+        arguments: Any,
+        *,
+        attempt: int = 1,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
         """Begin a tool call; of its arguments only size and hash are told."""
-        session = parent.session if parent is not None else self.session(None, {}, self.agent)
+        session = parent.session if parent is not None else self.session(None, about or {}, self.agent)
         identity = digest(arguments) if arguments is not None else None
         said = {
             "tool": name_of(tool) or "unknown",
@@ -273,4 +282,5 @@ class Calls:
         status = status or tool_status(error)
         if message is None and error is not None and status != "cancelled":
             message = message_of(error)
-        self._runs.end(run_id, status, error, output_bytes=size_bytes(output), error_message=message)
+        size = output if isinstance(output, int) and not isinstance(output, bool) else size_bytes(output)
+        self._runs.end(run_id, status, error, output_bytes=size, error_message=message)

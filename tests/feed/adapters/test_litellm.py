@@ -22,12 +22,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of the library
 QUESTION = [{"role": "user", "content": "how much is 1 + 2?"}]
 
 
-class Scripted(litellm.CustomLLM):
+class Scripted(CustomLLM):
     """A provider that fails when it is asked for it, and else says what it used."""
 
     async def acompletion(self, model: str, *_: Any, **kwargs: Any) -> Any:
         if model == "broken":
-            raise CustomLLMError(500, "out of order")
+            raise CustomLLMError(500, "out of order")  # type: ignore[no-untyped-call]  # theirs
         response = kwargs["model_response"]
         response.choices[0].message.content = "done"
         response.usage = litellm.Usage(
@@ -65,7 +65,7 @@ async def test_the_script_gives_the_ledger_of_models(out: Collected, registered:
     litellm.callbacks = [AgentStreamsLogger(out) for _ in range(registered)]
     for _ in range(4):
         await ask("scripted/gpt-x")
-    with pytest.raises(litellm.InternalServerError):
+    with pytest.raises(InternalServerError):
         await ask("scripted/broken")
     await until(lambda: len(out.of(ModelEnd)) == 5)
     ledger = ledger_of(out)
@@ -93,8 +93,8 @@ async def test_a_call_is_told_exactly_so(out: Collected, streamed: bool) -> None
 
 def test_calls_without_a_loop_are_told_too(out: Collected) -> None:
     litellm.callbacks = [AgentStreamsLogger(out)]
-    with pytest.raises(litellm.RateLimitError):
-        litellm.completion("gpt-4o", QUESTION, mock_response=litellm.RateLimitError("slow down", "openai", "gpt-4o"))
+    with pytest.raises(RateLimitError):
+        litellm.completion("gpt-4o", QUESTION, mock_response=RateLimitError("slow down", "openai", "gpt-4o"))
     asyncio.run(until(lambda: bool(out.of(ModelEnd))))
     end = out.only(ModelEnd)
 

@@ -1,0 +1,143 @@
+"""What goes over the Model Context Protocol, as events: tool calls, seen from the server or from the client.
+
+    MCPServer("weather", middleware=[AgentStreamsMiddleware(emitter, agent="weather")])
+    async with Client(url) as client: watch(client, emitter, agent="planner")
+
+Never raises into server or client, never waits, and never reports texts: sizes, hashes, names and messages of errors.
+"""
+
+import functools
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Final, TypeVar
+
+from mcp.client import Client
+from mcp.client.session import ClientSession
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+
+from streams.feed.adapters.calls import Calls, harmless, within
+from streams.feed.identity import new_id
+from streams.feed.size import size_bytes
+from streams.feed.timers import Emits
+
+CALL_KEY: Final = "agentstreams/call_id"  # in a request's metadata: its client has told of this call
+_TIMED_OUT: Final = -32001  # what the SDK answers itself when nothing came in time
+_INVALID_PARAMS: Final = -32602
+_WATCHED: Final = "agent_streams_emitter"  # how what watches a client is known again
+_told: Final[ContextVar[object]] = ContextVar("agent_streams_mcp", default=None)
+_Watched = TypeVar("_Watched", Client, ClientSession)
+
+
+class AgentStreamsMiddleware:
+    """Reports the tool calls a server answers; given twice it reports once.
+
+    A call whose client is watched too is left to the client: it happened once. The session is that of the transport,
+    else the argument.
+    """
+
+    def __init__(
+        self, emitter: Emits, *, agent: str = "mcp", session_id: str | None = None, tenant: str | None = None
+    ) -> None:
+        self._calls = Calls(emitter, agent=agent, session_id=session_id, tenant=tenant)
+
+    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """Tell of a tool call from its beginning to its end; let everything else pass."""
+        if ctx.method != "tools/call" or ctx.request_id is None or self._is_told(ctx):
+            return await call_next(ctx)
+        call = _Call(self._calls, (ctx.params or {}).get("name"), (ctx.params or {}).get("arguments"))
+        call.begin(getattr(ctx, "session_id", None))
+        told = _told.set(ctx.params)
+        try:
+            with within(call.id):
+                result = await call_next(ctx)
+        except BaseException as error:
+            call.fail(error)
+            raise
+        finally:
+            _told.reset(told)
+        call.end(result)
+        return result
+
+    def _is_told(self, ctx: ServerRequestContext[Any, Any]) -> bool:
+        """Has the client told of this call, or another middleware on the same emitter?"""
+        if isinstance(ctx.meta, Mapping) and ctx.meta.get(CALL_KEY):
+            return True
+        return _told.get() is ctx.params and self._calls.around is not None
+
+
+def watch(
+    client: _Watched,
+    emitter: Emits,
+    *,
+    agent: str = "mcp",
+    session_id: str | None = None,
+    user_id: str | None = None,
+    tenant: str | None = None,
+) -> _Watched:
+    """Report the tool calls a client makes, and return it; watched twice it reports once.
+
+    A call inside a tool call of the same name is that call: the adapter of the agent's framework reports it.
+    """
+    calls = Calls(emitter, agent=agent, session_id=session_id, user_id=user_id, tenant=tenant)
+    made = client.call_tool
+    if getattr(made, _WATCHED, None) is emitter:
+        return client
+
+    @functools.wraps(made)
+    async def call_tool(name: str, arguments: dict[str, Any] | None = None, *args: Any, **kwargs: Any) -> Any:
+        around = calls.around
+        if around is not None and around.about.get("tool") == name:  # its agent's adapter tells of it
+            kwargs["meta"] = {**(kwargs.get("meta") or {}), CALL_KEY: around.call_id}
+            return await made(name, arguments, *args, **kwargs)
+        call = _Call(calls, name, arguments)
+        call.begin(None)
+        kwargs["meta"] = {**(kwargs.get("meta") or {}), CALL_KEY: call.id}
+        try:
+            with within(call.id):
+                result = await made(name, arguments, *args, **kwargs)
+        except BaseException as error:
+            call.fail(error)
+            raise
+        call.end(result)
+        return result
+
+    setattr(call_tool, _WATCHED, emitter)
+    client.call_tool = call_tool  # type: ignore[method-assign]  # the SDK has no hook on this side
+    return client
+
+
+class _Call:
+    """One tool call, on either side."""
+
+    def __init__(self, calls: Calls, tool: Any, arguments: Any) -> None:
+        self._calls = calls
+        self._tool = tool
+        self._arguments = arguments
+        self.id = new_id()
+
+    @harmless
+    def begin(self, session_id: str | None) -> None:
+        about = {"session_id": session_id} if session_id else {}
+        self._calls.begin_tool(self.id, self._calls.around, self._tool, self._arguments or {}, about=about)
+
+    @harmless
+    def fail(self, error: BaseException) -> None:
+        code = getattr(getattr(error, "error", None), "code", None)
+        status = {_TIMED_OUT: "timeout", _INVALID_PARAMS: "validation_error"}.get(code) if code else None
+        self._calls.end_tool(self.id, error, status=status)
+
+    @harmless
+    def end(self, result: Any) -> None:
+        """End a call that was answered; an answer may say that the tool has failed."""
+        if not isinstance(result, Mapping):
+            result = {"isError": getattr(result, "is_error", False), "content": getattr(result, "content", None)}
+        texts = [_text(part) for part in result.get("content") or ()]
+        failed = result.get("isError") is True
+        output = sum(size_bytes(text) for text in texts)
+        message = "\n".join(text for text in texts if isinstance(text, str)) if failed else None
+        self._calls.end_tool(self.id, output=output, status="error" if failed else None, message=message)
+
+
+def _text(part: Any) -> Any:
+    text = part.get("text") if isinstance(part, Mapping) else getattr(part, "text", None)
+    return part if text is None else text
