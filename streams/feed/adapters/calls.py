@@ -96,10 +96,6 @@ class Calls:
         """Return an open run."""
         return self._runs.get(run_id)
 
-    def ended(self, run_id: Hashable) -> bool:
-        """Has this run ended, as far as that is remembered?"""
-        return self._runs.ended(run_id)
-
     def mark(self, told: Hashable) -> bool:
         """Remember that something was told; False when it had been."""
         fresh = self._runs.begin(Run(told, None, Session.outside(self._emitter, agent="agent")))
@@ -134,6 +130,19 @@ class Calls:
         """Return the call around this line, as far as an adapter has said `within` it."""
         run_id = _around.get()
         return None if run_id is None else self._runs.get(run_id)
+
+    def attempt(self, name: str) -> tuple[str, int]:
+        """Return the id and the number of the try that is open under a name, else those of the next."""
+        run_id, number = name, 1
+        while self._runs.ended(run_id):
+            number += 1
+            run_id = f"{name}-{number}"
+        return run_id, number
+
+    @staticmethod
+    def enter(run_id: Hashable | None) -> None:
+        """Say `within` where a framework has a hook before and one after, and nothing around."""
+        _around.set(run_id)
 
     # ---- beginnings --------------------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ class AgentStreamsLogger(CustomLogger):
     @harmless
     def log_pre_api_call(self, model: str, messages: Any, kwargs: Any) -> None:  # noqa: ARG002
         """Begin a model call, or one more attempt of it."""
-        self._begin(self._attempt(kwargs), kwargs)
+        self._begin(self._calls.attempt(str(kwargs["litellm_call_id"]))[0], kwargs)
 
     @harmless
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
@@ -65,15 +65,6 @@ class AgentStreamsLogger(CustomLogger):
 
     # ---- attempts ----------------------------------------------------------------------------------------------
 
-    def _attempt(self, kwargs: Mapping[str, Any]) -> str:
-        """Return the id of the attempt that is open, or would be the next: attempts share the call's own id."""
-        call_id = str(kwargs["litellm_call_id"])
-        run_id, number = call_id, 1
-        while self._calls.ended(run_id):
-            number += 1
-            run_id = f"{call_id}-{number}"
-        return run_id
-
     def _begin(self, run_id: str, kwargs: Mapping[str, Any]) -> None:
         self._calls.begin_model(
             run_id,
@@ -92,7 +83,7 @@ class AgentStreamsLogger(CustomLogger):
         told = f"{kwargs['litellm_call_id']}@{ended.timestamp()}"
         if not self._calls.mark(told):
             return
-        run_id = self._attempt(kwargs)
+        run_id, _ = self._calls.attempt(str(kwargs["litellm_call_id"]))
         self._begin(run_id, kwargs)  # providers of one's own are only told of when they end
         run = self._calls.get(run_id)
         if run is None:

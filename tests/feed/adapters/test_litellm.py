@@ -14,7 +14,8 @@ from streams.feed.timers import Session
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it asks the network when it is imported
 import litellm
-from litellm.llms.custom_llm import CustomLLMError
+from litellm.exceptions import InternalServerError, RateLimitError
+from litellm.llms.custom_llm import CustomLLM, CustomLLMError
 
 from streams.feed.adapters.litellm import AgentStreamsLogger
 
