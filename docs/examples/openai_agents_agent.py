@@ -7,6 +7,7 @@ With a real model only `Scripted` goes: `Agent(name="planner", model="gpt-5", to
 """
 # ruff: noqa: T201, INP001  an example prints, and is no package
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -44,7 +45,7 @@ class Scripted(Model):
 
     def stream_response(self, *_: Any, **__: Any) -> AsyncIterator[Any]:
         """Refuse: this example does not stream."""
-        raise NotImplementedError("run it with Runner.run_sync or Runner.run")
+        raise NotImplementedError("run it with Runner.run")
 
 
 @function_tool
@@ -59,7 +60,8 @@ def main() -> None:
         # Instead of the SDK's own processor, which sends traces to OpenAI; add_trace_processor keeps both.
         set_trace_processors([AgentStreamsProcessor(emitter)])
         agent = Agent(name="planner", model=Scripted(), tools=[weather])
-        answer = Runner.run_sync(agent, "What shall I wear in Lisbon?", run_config=RunConfig(group_id="example-1"))
+        asking = Runner.run(agent, "What shall I wear in Lisbon?", run_config=RunConfig(group_id="example-1"))
+        answer = asyncio.run(asking)
         print(answer.final_output)
     stats = emitter.stats()
     print(f"{stats.acknowledged} of {stats.emitted} events are in {emitter.config.topic}")

@@ -7,6 +7,8 @@ With a real model only `scripted` goes: `Agent("openai:gpt-5", name="planner", c
 """
 # ruff: noqa: T201, INP001  an example prints, and is no package
 
+import asyncio
+
 from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
@@ -38,7 +40,7 @@ def main() -> None:
             tools=[weather],
             capabilities=[AgentStreamsCapability(emitter)],
         )
-        answer = agent.run_sync("What shall I wear in Lisbon?", metadata={"session_id": "example-1"})
+        answer = asyncio.run(agent.run("What shall I wear in Lisbon?", metadata={"session_id": "example-1"}))
         print(answer.output)
     stats = emitter.stats()
     print(f"{stats.acknowledged} of {stats.emitted} events are in {emitter.config.topic}")
