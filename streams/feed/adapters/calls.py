@@ -284,6 +284,7 @@ class Calls:
         error: BaseException | None = None,
         *,
         output: Any = None,
+        output_bytes: int | None = None,
         status: str | None = None,
         message: str | None = None,
     ) -> None:
@@ -291,5 +292,5 @@ class Calls:
         status = status or tool_status(error)
         if message is None and error is not None and status != "cancelled":
             message = message_of(error)
-        size = output if isinstance(output, int) and not isinstance(output, bool) else size_bytes(output)
+        size = size_bytes(output) if output_bytes is None else output_bytes
         self._runs.end(run_id, status, error, output_bytes=size, error_message=message)

@@ -41,13 +41,20 @@ class Scripted(CustomLLM):
         return response
 
 
+def forget_callbacks() -> None:
+    """Unregister everything: the library keeps one callback of a class, in several lists."""
+    for name in ("callbacks", "success_callback", "failure_callback", "input_callback"):
+        getattr(litellm, name).clear()
+    litellm._async_success_callback.clear()
+    litellm._async_failure_callback.clear()
+
+
 @pytest.fixture
 def out() -> Iterator[Collected]:
+    forget_callbacks()
     litellm.custom_provider_map = [{"provider": "scripted", "custom_handler": Scripted()}]
     yield Collected()
-    for name in ("callbacks", "success_callback", "failure_callback", "_async_success_callback", "input_callback"):
-        getattr(litellm, name).clear()
-    litellm._async_failure_callback.clear()
+    forget_callbacks()
 
 
 async def until(condition: Callable[[], bool]) -> None:
