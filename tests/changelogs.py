@@ -40,7 +40,7 @@ def totals(broker: Broker, prefix: str) -> tuple[dict[str, Totals], dict[str, To
     for rows in broker.rows(f"{prefix}rollups.changelog").values():
         for key, value in rows.items():
             if key.startswith(b"ltool|"):
-                dimension = msgpack.unpackb(value)
+                dimension = msgpack.unpackb(value, strict_map_key=False)
                 _grow(tools.setdefault(dimension[1][0], {}), tool_totals(dimension))
     return sessions, tools
 
@@ -68,7 +68,7 @@ def gauges(broker: Broker, prefix: str) -> dict[tuple[str, str], dict[str, tuple
         for key, value in rows.items():
             if key[:1] == b"g":
                 gauge, _, name = key[1:].decode().partition(":")
-                sources = msgpack.unpackb(value)[4]
+                sources = msgpack.unpackb(value, strict_map_key=False)[4]
                 found[gauge, name] = {source: (said[0], said[1]) for source, said in sources.items()}
     return found
 
