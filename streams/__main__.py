@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "demo": _Command("demo", "demo", _RUN),
     "worker": _Command("worker", "worker", _RUN),
     "exporter": _Command("exporter", "exporter", _RUN),
+    "notify": _Command("notify", "notify", _RUN),
     "tables": _Command("tables", "tables", _LOOK),
     "alerts": _Command("alerts", "alerts", _LOOK),
     "board": _Command("board", "board", _LOOK),

@@ -17,6 +17,8 @@ from streams.variables import PREFIX
 # Three generations of OpenTelemetry's conventions for generative AI are in use; or none of them: our names alone.
 GenAi = Literal["none", "v1.36", "v1.41", "development"]
 
+NOTIFY_PORT: Final = 8466  # the exporter's is 8464, a worker's 8465
+
 _URL: Final = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 _HEADER: Final = re.compile(r"\s*[A-Za-z0-9!#$%&'*+.^_`|~-]+\s*=[^\r\n,]*")  # RFC 9110: a token, then any value
 
@@ -79,6 +81,19 @@ class OutputSettings(BaseSettings):
     otlp_genai: GenAi = Field(
         default="v1.41",
         description="Which generation of OpenTelemetry's names for generative AI is used where there is one.",
+    )
+
+    # ---- notifications
+    receivers_file: Path | None = Field(
+        default=None,
+        description="Who is told about alerts (YAML), for `agent-streams notify`.",
+        examples=["/etc/agent-streams/receivers.yaml"],
+    )
+    notify_host: str = Field(
+        default="127.0.0.1", min_length=1, description="Where notify shows its health and its own metrics."
+    )
+    notify_port: int = Field(
+        default=NOTIFY_PORT, ge=0, le=65_535, description="Port of notify's /metrics; 0 takes a free one."
     )
 
 

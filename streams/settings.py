@@ -250,6 +250,10 @@ def _check_redaction(settings: Settings, faults: Faults) -> None:
     _check_file(faults, "redaction_file", settings.redaction_file)
 
 
+def _check_receivers(settings: Settings, faults: Faults) -> None:
+    _check_file(faults, "receivers_file", settings.receivers_file)
+
+
 def _check_custom(settings: Settings, faults: Faults) -> None:
     if settings.custom_metrics is not None:
         read_customs(settings.custom_metrics, faults, variable("custom_metrics"))
@@ -307,6 +311,7 @@ _COMBINATIONS: Final[tuple[tuple[tuple[str, ...], Callable[[Settings, Faults], N
     (("rules_file",), _check_rules),
     (("pricing", "prices_file"), _check_prices),
     (("redaction_file",), _check_redaction),
+    (("receivers_file",), _check_receivers),
     (OTLP_FIELDS, check_otlp),
     (("custom_metrics",), _check_custom),
     (("heartbeat_ms", "session_timeout_ms", "request_timeout_ms"), _check_session),

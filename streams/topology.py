@@ -107,10 +107,17 @@ COMMANDS_CHANGELOG: Final = Topic(
     like="commands",
     config=_CHANGELOG,
 )
+NOTIFY_CHANGELOG: Final = Topic(
+    suffix="notify.changelog",
+    holds="what each receiver of notifications was last told of each alert",
+    key="receiver and fingerprint of the alert",
+    like="rollups",
+    config=_CHANGELOG,
+)
 
 TOPICS: Final = (
     EVENTS, ROLLUPS, ALERTS, BREAKERS, DEAD_LETTER, SESSIONS_CHANGELOG, ROLLUPS_CHANGELOG, COMMANDS, COMMANDS_CHANGELOG,
-    PAYLOADS,
+    PAYLOADS, NOTIFY_CHANGELOG,
 )  # fmt: skip
 
 

@@ -30,23 +30,23 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_yaml(text: str, faults: Faults) -> Any:
-    """Read one document; what is wrong with it is noted, and then the answer is None."""
+def load_yaml(text: str, faults: Faults, what: str = "rules") -> Any:
+    """Read one document; what is wrong with it is noted as a place in `what`, and then the answer is None."""
     if len(text.encode("utf-8", "surrogatepass")) > TEXT_BYTES_MAX:
-        faults.note("rules", f"{len(text)} characters", f"at most {TEXT_BYTES_MAX} bytes", "split the file")
+        faults.note(what, f"{len(text)} characters", f"at most {TEXT_BYTES_MAX} bytes", "split the file")
         return None
     try:
         loader = _Loader(text)
         data = loader.get_single_data()
     # ValueError: SafeLoader lets dates and numbers that are none through as Python raises them
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        place = "rules"
+        place = what
         if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-            place = f"rules, line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
-        what = str(error).partition("\n")[0]
+            place = f"{what}, line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+        problem = str(error).partition("\n")[0]
         if isinstance(error, yaml.MarkedYAMLError) and error.problem is not None:
-            what = error.problem if error.context is None else f"{error.context}, {error.problem}"
-        faults.note(place, what, "YAML", "correct the text there")
+            problem = error.problem if error.context is None else f"{error.context}, {error.problem}"
+        faults.note(place, problem, "YAML", "correct the text there")
         return None
     for key, line in loader.repeated:
         faults.note(f"line {line}, {key}", key, "each key once", "remove one of the two")

@@ -1,4 +1,4 @@
-"""What do our own processes say of themselves: the exporter on its page, a worker on its own?  Rows of the catalogue.
+"""What do our own processes say of themselves, each on a page of its own?  Rows of the catalogue.
 
 Never a number of the product: these end with the process.
 """
@@ -125,4 +125,52 @@ OF_WORKER: Final = (
         ("list", "order"),
     ),
     _BUILD_INFO,
+)
+
+_RECEIVER: Final = ("receiver",)
+OF_NOTIFY: Final = (
+    own("agent_notify_sent_total", "counter", "States of alerts that a receiver took.", "notify", _RECEIVER),
+    own(
+        "agent_notify_resent_total",
+        "counter",
+        "States of alerts that a receiver took again, because it forgets what it is not told again.",
+        "notify",
+        _RECEIVER,
+    ),
+    own(
+        "agent_notify_retries_total",
+        "counter",
+        "Attempts that failed and are repeated: the receiver is away, busy, or refuses our login.",
+        "notify",
+        _RECEIVER,
+    ),
+    own(
+        "agent_notify_failed_total",
+        "counter",
+        "States of alerts that a receiver refused for what they say; they are not sent again.",
+        "notify",
+        _RECEIVER,
+    ),
+    own("agent_notify_pending", "gauge", "Alerts of which a receiver was not told the newest.", "notify", _RECEIVER),
+    own("agent_notify_up", "gauge", "1 while the receiver takes what it is sent, else 0.", "notify", _RECEIVER),
+    own("agent_notify_records_total", "counter", "Records read from the alert topic since the start.", "notify"),
+    own(
+        "agent_notify_unreadable_records_total",
+        "counter",
+        "Records that could not be read and were left out.",
+        "notify",
+    ),
+    own(
+        "agent_notify_unwritten",
+        "gauge",
+        "Deliveries that Kafka has not been told of: after a crash they would be repeated.",
+        "notify",
+    ),
+    own(
+        "agent_notify_state_age_seconds",
+        "gauge",
+        "How long ago everything in the alert topic was known to be read.",
+        "notify",
+        unit="seconds",
+    ),
 )

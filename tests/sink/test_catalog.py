@@ -15,10 +15,10 @@ from streams.fold.measure import CUSTOM, DIMENSIONS, PARTITION
 from streams.sink.catalog import METRICS, OF_DIMENSION
 from streams.sink.custom import custom_metrics
 from streams.sink.metric import KEYS_MAX, SERIES_MAX, Metric
-from streams.sink.processes import OF_WORKER
+from streams.sink.processes import OF_NOTIFY, OF_WORKER
 from streams.sink.view import View
 
-ALL: Final = (*METRICS, *OF_WORKER[:-1])  # the last one is on both pages
+ALL: Final = (*METRICS, *OF_WORKER[:-1], *OF_NOTIFY)  # the last one is on both pages
 UNITS: Final = {"seconds", "bytes", "tokens", "usd"}
 # Whoever is behind one of these is a person or a moment, and there is no end of them.
 FORBIDDEN_LABELS: Final = {
