@@ -8,10 +8,11 @@ import re
 from typing import Any, Final, NamedTuple, TypeAlias
 
 STATES_MAX: Final = 512  # after {2,9} is written out; an alternation of 60 tool names has fewer
+NODES_MAX: Final = 4 * STATES_MAX  # groups hold no state of their own, but take time to write out
 EXPRESSION_CHARS_MAX: Final = 512
 _MATCHED: Final = -1
 
-Test: TypeAlias = "re.Pattern[str]"  # of exactly one character: one character cannot be backtracked in
+Test: TypeAlias = re.Pattern[str]  # of exactly one character: one character cannot be backtracked in
 
 
 class _State(NamedTuple):
@@ -29,6 +30,7 @@ class Linear:
             raise ValueError(f"longer than {EXPRESSION_CHARS_MAX} characters")
         self.expression = expression
         self._states: list[_State] = []
+        self._nodes = 0
         try:
             re.compile(expression)
             parsed = re._parser.parse(expression)  # type: ignore[attr-defined]  # noqa: SLF001  the only parser there is
@@ -88,6 +90,9 @@ class Linear:
         return after
 
     def _node(self, kind: str, value: Any, after: int) -> int:
+        self._nodes += 1
+        if self._nodes > NODES_MAX:
+            raise ValueError(f"too large: more than {NODES_MAX} parts once its repeats are written out")
         match kind:
             case "LITERAL" | "NOT_LITERAL":
                 return self._add(_one_of(re.escape(chr(value)), inverted=kind == "NOT_LITERAL"), after)
@@ -102,24 +107,25 @@ class Linear:
                     raise ValueError("flags such as (?i:…) are not supported")
                 return self._sequence(value[3], after)
             case "MAX_REPEAT" | "MIN_REPEAT":
-                return self._repeat(*value, after)
+                least, most, body = value
+                return self._repeat(int(least), int(most), body, after)
             case _:
                 raise ValueError(f"{kind.lower()} is not supported: it cannot be held to linear time, or is not needed")
 
     def _repeat(self, least: int, most: int, body: Any, after: int) -> int:
-        if most == re._constants.MAXREPEAT:  # type: ignore[attr-defined]  # noqa: SLF001  the parser's word for no end
+        if most == int(re._constants.MAXREPEAT):  # type: ignore[attr-defined]  # noqa: SLF001  the parser's word for no end
             loop = self._add(None)
             self._states[loop] = _State(None, (self._sequence(body, loop), after))
             after = loop
         else:
-            if int(most) > STATES_MAX:
+            if most > STATES_MAX:
                 raise ValueError(f"a repeat of more than {STATES_MAX}")
             beyond = after
-            for _ in range(int(most) - int(least)):
+            for _ in range(most - least):
                 after = self._add(None, self._sequence(body, after), beyond)
-        if int(least) > STATES_MAX:
+        if least > STATES_MAX:
             raise ValueError(f"a repeat of more than {STATES_MAX}")
-        for _ in range(int(least)):
+        for _ in range(least):
             after = self._sequence(body, after)
         return after
 

@@ -15,7 +15,6 @@ import msgspec
 from aiokafka.errors import KafkaError
 from prometheus_client.exposition import choose_encoder
 
-from streams.clock import now_ms
 from streams.errors import AgentStreamsError, ConfigError, EdgeError
 from streams.rule.outbox import Begun, Delivered
 from streams.rule.records import AlertRecord
@@ -130,13 +129,13 @@ class Notifier:
 
     def _follow(self, counts: Mapping[str, int]) -> Follower:
         config = self._config
-        takers = {ALERTS: self._take_alerts, NOTIFY_CHANGELOG: self._take_rows}
+        takers = {ALERTS.suffix: self._take_alerts, NOTIFY_CHANGELOG.suffix: self._take_rows}
         self.follower = Follower(
             config.connection,
             f"{config.prefix}notify",
             [
-                Followed(config.prefix + topic.suffix, counts[config.prefix + topic.suffix], take)
-                for topic, take in takers.items()
+                Followed(config.prefix + suffix, counts[config.prefix + suffix], take)
+                for suffix, take in takers.items()
             ],
             check_ms=config.check_ms,
             stall_ms=config.stall_ms,

@@ -1,0 +1,214 @@
+"""What a receiver is told: the newest of everything once, and again what it forgets."""
+
+from typing import Any
+
+import pytest
+from noticed import record
+
+from streams.rule.outbox import (
+    BACKOFF_MS,
+    RESOLVED_RESENT_MS,
+    RETRY_AFTER_MAX_MS,
+    Begun,
+    Delivered,
+    Outbox,
+    Verdict,
+    delay_ms,
+    verdict_of,
+)
+from streams.rule.receivers import Matcher, Receiver
+from streams.rule.records import AlertRecord
+
+
+def outbox(told: dict[str, Delivered] | None = None, **changes: Any) -> Outbox:
+    return Outbox(Receiver(**{"name": "oncall", "kind": "webhook", "url": "http://x", **changes}), told)
+
+
+def sent(box: Outbox, now_ms: int = 1_000) -> list[str]:
+    """Deliver everything that is due; return the ids in order."""
+    found: list[str] = []
+    while batch := box.due(now_ms):
+        box.sent(batch, now_ms)
+        found += [each.id for each in batch]
+    return found
+
+
+def stored(box: Outbox) -> dict[str, str | None]:
+    return {row.fingerprint: row.delivered and row.delivered.record.id for row in box.rows()}
+
+
+def test_every_state_is_told_once_and_stored() -> None:
+    box = outbox()
+    box.learn("a", record("a"), 1_000)
+    assert ["a-1"] == sent(box)
+    box.learn("a", record("a", "resolved", 2), 2_000)
+
+    assert ["a-2"] == sent(box)
+    assert {"a": "a-2"} == stored(box)
+    assert [] == sent(box, 10**9)
+
+
+def test_after_an_outage_only_the_newest_of_each_alert_is_told() -> None:
+    box = outbox()
+    for transition in range(1, 8):
+        box.learn("a", record("a", "firing" if transition % 2 else "resolved", transition), 1_000)
+    box.learn("b", record("b"), 1_000)
+    box.learn("b", record("b", "resolved", 2), 1_000)
+
+    assert 2 == box.pending
+    assert ["a-7", "b-2"] == sent(box)
+
+
+def test_pending_is_told_to_nobody() -> None:
+    box = outbox()
+    box.learn("a", record("a", "pending"), 1_000)
+    box.learn("a", None, 1_000)
+
+    assert [] == sent(box)
+    assert {} == stored(box)
+
+
+def test_a_resolve_goes_out_even_when_the_alert_is_pending_again_or_forgotten() -> None:
+    for newer in (record("a", "pending", 3), None):
+        box = outbox({"a": Delivered(record("a"), 0)})
+        box.learn("a", record("a", "resolved", 2), 1_000)
+        box.learn("a", newer, 1_000)
+
+        assert ["a-2"] == sent(box)
+        assert {"a": "a-2" if newer else None} == stored(box)
+
+
+def test_what_was_told_to_fire_is_closed_when_it_falls_silent() -> None:
+    """A raised `for` makes a firing alert pending again; and of a forgotten one nobody else would ever say so."""
+    for newer in (record("a", "pending", 2, reason="for_raised"), None):
+        box = outbox({"a": Delivered(record("a"), 0)})
+        box.learn("a", newer, 1_000)
+        (closed,) = box.due(1_000)
+
+        assert ("resolved", "for_raised" if newer else "forgotten") == (closed.state, closed.reason)
+        assert closed.id != record("a").id
+
+
+def test_a_firing_that_ended_before_it_was_told_is_told_as_ended() -> None:
+    box = outbox()
+    box.learn("a", record("a"), 1_000)
+    box.learn("a", record("a", "resolved", 2), 1_000)
+
+    assert ["a-2"] == sent(box)
+
+
+def test_a_new_receiver_hears_what_fires_and_not_what_is_over() -> None:
+    begun = Begun({"0": 7})
+    box = outbox()
+    box.learn("fires", record("fires"), 1_000, old=True)
+    box.learn("over", record("over", "resolved", 2), 1_000, old=begun.old(0, 6))
+    box.learn("news", record("news", "resolved", 2), 1_000, old=begun.old(0, 7))
+
+    assert ["fires-1", "news-2"] == sent(box)
+
+
+def test_after_a_restart_nothing_is_told_twice() -> None:
+    told = {"a": Delivered(record("a"), 500), "b": Delivered(record("b", "resolved", 2), 500)}
+    box = outbox(told)
+    box.learn("a", record("a"), 1_000)
+    box.learn("b", record("b", "resolved", 2), 1_000)
+
+    assert [] == sent(box)
+
+
+def test_what_fires_is_told_again_for_as_long_as_it_does_and_an_end_for_a_while() -> None:
+    box = outbox(kind="alertmanager", resend_ms=60_000)
+    box.learn("a", record("a"), 0)
+    assert ["a-1"] == sent(box, 0)
+    assert [] == sent(box, 59_999)
+    assert ["a-1"] == sent(box, 60_000)
+    box.learn("a", record("a", "resolved", 2), 70_000)
+    assert ["a-2"] == sent(box, 70_000)
+
+    assert ["a-2"] == sent(box, 130_000)
+    assert ["a-2"] == sent(box, 70_000 + RESOLVED_RESENT_MS)
+    assert box.again_ms() is None
+
+
+def test_what_was_learned_while_an_attempt_was_under_way_is_not_lost() -> None:
+    box = outbox(kind="alertmanager", resend_ms=60_000)
+    box.learn("a", record("a"), 0)
+    batch = box.due(0)
+    box.learn("a", record("a", "resolved", 2), 1)
+    box.learn("a", None, 2)
+    box.sent(batch, 3)
+
+    assert ["a-2"] == sent(box, 4)
+    assert {"a": None} == stored(box)
+    assert box.again_ms() is None
+
+
+def test_without_resolved_nothing_stays_behind() -> None:
+    box = outbox(kind="alertmanager", resend_ms=60_000, send_resolved=False)
+    box.learn("a", record("a"), 0)
+    batch = box.due(0)
+    box.learn("a", record("a", "resolved", 2), 1)
+    box.sent(batch, 3)
+
+    assert [] == sent(box, 10**9)
+    assert {"a": None} == stored(box)
+
+
+def test_routing_holds_for_what_fires_and_an_end_follows_its_beginning() -> None:
+    box = outbox(matchers=(Matcher("severity", ("critical",)),))
+    box.learn("a", record("a"), 1_000)
+    box.learn("b", record("b", severity="warning"), 1_000)
+    assert ["a-1"] == sent(box)
+    box.learn("a", record("a", "resolved", 2, severity="warning"), 1_000)
+    box.learn("b", record("b", "resolved", 2, severity="warning"), 1_000)
+
+    assert ["a-2"] == sent(box)
+
+
+def test_one_that_does_not_get_through_lets_the_others_by() -> None:
+    box = outbox()
+    for name in "abc":
+        box.learn(name, record(name), 1_000)
+    box.failed(box.due(1_000))
+
+    assert ["b-1", "c-1", "a-1"] == sent(box)
+
+
+def test_batches_are_bounded_and_what_is_new_goes_first() -> None:
+    told = {f"t{n}": Delivered(record(f"t{n}"), 0) for n in range(60)}
+    box = outbox(told, kind="alertmanager", resend_ms=60_000)
+    for name, each in told.items():
+        box.learn(name, each.record, 1_000)
+    for n in range(10):
+        box.learn(f"n{n}", record(f"n{n}"), 1_000)
+    first: list[AlertRecord] = box.due(1_000)
+
+    assert 64 == len(first)
+    assert [f"n{n}-1" for n in range(10)] == [each.id for each in first[:10]]
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5, 0.999])
+def test_waits_double_up_to_their_limit_and_half_of_them_is_chance(chance: float) -> None:
+    waits = [delay_ms(failures, 60_000, chance) for failures in range(1, 40)]
+
+    assert BACKOFF_MS / 2 <= waits[0] <= BACKOFF_MS
+    assert all(30_000 <= wait <= 60_000 for wait in waits[8:])
+    assert sorted(waits) == waits
+
+
+def test_what_the_receiver_asks_for_is_waited_for_within_reason() -> None:
+    assert 20_000 == delay_ms(1, 60_000, 0.5, 20_000)
+    assert RETRY_AFTER_MAX_MS == delay_ms(1, 60_000, 0.5, 10**9)
+    assert 30_000 <= delay_ms(20, 60_000, 0.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (200, Verdict.TAKEN), (204, Verdict.TAKEN), (302, Verdict.AGAIN), (400, Verdict.REFUSED), (401, Verdict.AGAIN),
+        (404, Verdict.AGAIN), (413, Verdict.REFUSED), (422, Verdict.REFUSED), (429, Verdict.AGAIN),
+        (503, Verdict.AGAIN),
+    ],
+)  # fmt: skip
+def test_only_what_repeating_cannot_cure_is_given_up(status: int, expected: Verdict) -> None:
+    assert expected is verdict_of(status)
