@@ -34,7 +34,7 @@ def sent(box: Outbox, now_ms: int = 1_000) -> list[str]:
 
 
 def stored(box: Outbox) -> dict[str, str | None]:
-    return {row.fingerprint: row.delivered and row.delivered.record.id for row in box.rows()}
+    return {row.fingerprint: row.delivered.record.id if row.delivered else None for row in box.rows()}
 
 
 def test_every_state_is_told_once_and_stored() -> None:

@@ -4,7 +4,8 @@ import pytest
 from noticed import record
 
 from streams.errors import ConfigError
-from streams.rule.receivers import Linear, Matcher, parse_receivers
+from streams.rule.linear import Linear
+from streams.rule.receivers import Matcher, parse_receivers
 
 WHOLE = """
 generator_url: https://grafana.example/d/agents
