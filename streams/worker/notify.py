@@ -133,10 +133,7 @@ class Notifier:
         self.follower = Follower(
             config.connection,
             f"{config.prefix}notify",
-            [
-                Followed(config.prefix + suffix, counts[config.prefix + suffix], take)
-                for suffix, take in takers.items()
-            ],
+            [Followed(config.prefix + suffix, counts[config.prefix + suffix], take) for suffix, take in takers.items()],
             check_ms=config.check_ms,
             stall_ms=config.stall_ms,
             request_timeout_ms=config.request_timeout_ms,
