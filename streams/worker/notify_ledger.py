@@ -20,6 +20,7 @@ _BACKOFF_S: Final = 0.5
 _BACKOFF_LIMIT_S: Final = 10.0
 _LINGER_MS: Final = 5
 _END_S: Final = 5.0  # how long the end waits for what is not written
+_STOP_S: Final = 2.0
 _STEP: Final = 500  # rows sent before their answers are awaited
 
 
@@ -101,7 +102,9 @@ class Ledger:
                 self._changed.clear()
                 await self._changed.wait()
         finally:
-            await producer.stop()
+            # Without a broker its `stop` waits for what cannot be sent, and cut short it leaves connections open.
+            for end in (producer.stop, producer.client.close):
+                await asyncio.wait([asyncio.gather(end(), return_exceptions=True)], timeout=_STOP_S)
 
     async def _step(self, producer: Any) -> None:
         rows = [row for row, _ in zip(self._rows.items(), range(_STEP), strict=False)]
