@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from streams.errors import ConfigError, EdgeError, StateRefused
-from streams.topology import EVENTS, STAGES, TOPICS
+from streams.topology import EVENTS, NOTIFY_CHANGELOG, STAGES, TOPICS
 from streams.worker.config import WorkerConfig
 from streams.worker.counters import Counters
 from streams.worker.flush import Writer
@@ -28,8 +28,10 @@ _MARKED_MS: Final = 5_000  # a coordinator answers before the marks are written,
 _POLL_MS: Final = 20  # a fetch that brings only transaction marks moves the position, but wakes nobody
 
 
+# A worker runs without the topic that is notify's alone, and needs no rights to it.
+_OURS: Final = [topic for topic in TOPICS if topic != NOTIFY_CHANGELOG]
 # What a plan may write to beside its changelog.
-_OUTPUTS: Final = [topic for topic in TOPICS if topic != EVENTS and topic not in [stage.changelog for stage in STAGES]]
+_OUTPUTS: Final = [topic for topic in _OURS if topic != EVENTS and topic not in [stage.changelog for stage in STAGES]]
 
 
 class Log(NamedTuple):
@@ -143,7 +145,7 @@ async def _fence(partitions: Sequence[Partition]) -> list[Writer]:
 async def _partition_counts(config: WorkerConfig, writer: Writer) -> dict[str, int]:
     """Return how many partitions each declared topic has, by suffix."""
     counts, missing = {}, []
-    for topic in TOPICS:
+    for topic in _OURS:
         try:
             counts[topic.suffix] = await writer.partition_count(config.topic(topic.suffix))
         except UnknownTopicOrPartitionError:
