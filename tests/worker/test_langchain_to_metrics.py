@@ -58,7 +58,8 @@ async def test_what_the_framework_does_arrives_everywhere(kafka: str, prefix: st
     assert {f"thread-{number}" for number in range(RUNS)} == set(sessions)
     assert {1} == {row["tool_errors"] for row in sessions.values()}
     assert {100} == {row["input_tokens"] for row in sessions.values()}
-    assert [("ToolFailing", "firing", {"tool": "boom"})] == alerts
+    # The rule on ratios may be pending too: it looks at panes of 10 s, and one may have closed meanwhile.
+    assert [("ToolFailing", "firing", {"tool": "boom"})] == [each for each in alerts if each[1] == "firing"]
     assert f'agent_tool_calls_total{{tool="boom",status="error"}} {RUNS}' in page
     assert 'agent_alerts{alert="ToolFailing",severity="critical",state="firing"} 1' in page
 
