@@ -94,6 +94,8 @@ def of_services(number: int, now_ms: int) -> Iterator[dict[str, Any]]:
         {**limited, "result": "denied"},
         {**cached, "result": "hit"},
         {**cached, "result": "miss"},
+        {"kind": "skill", "skill": "parse-csv", "action": "saved"},
+        {"kind": "skill", "skill": "parse-csv", "action": "executed", "duration_ms": 40},
     )
     for at, event in enumerate(events):
         yield {"id": f"{number}-service-{at}", "time": now_ms, "agent": "planner", "session_id": "services", **event}
@@ -121,13 +123,17 @@ def filled(board: dict[str, Any], expr: str) -> str:
     return expr
 
 
+# Nobody is there in this test whom an exporter could push to.
+MAY_BE_EMPTY: Final = "agent_exporter_otlp_"
+
+
 def without_data(asking: Prometheus, begin_s: float, end_s: float) -> list[str]:
     """Name the queries that no point came back for."""
     return [
         f"{what}\n    {expr}"
         for name, text in files().items()
         for what, expr in asked_by(name.removesuffix(".json"), text)
-        if not any(map(math.isfinite, asking.points(expr, begin_s, end_s)))
+        if MAY_BE_EMPTY not in expr and not any(map(math.isfinite, asking.points(expr, begin_s, end_s)))
     ]
 
 
