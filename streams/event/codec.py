@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 import msgspec
@@ -62,6 +63,9 @@ _array_decoder: Final = msgspec.json.Decoder(list[Plain])
 _complete_decoder: Final = msgspec.json.Decoder(Event)
 _raw_array_decoder: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _any_decoder: Final = msgspec.json.Decoder(msgspec.Raw)
+
+_time_of: Final = attrgetter("time")
+_INT: Final = {int}
 
 # The hot path calls this for records of one event and falls back to `decode_record` when it raises.
 # It alone lets a `time` pass that is text and no time.
@@ -118,7 +122,9 @@ def _good_array(value: bytes) -> list[Plain] | None:
         events = _array_decoder.decode(value)
     except Exception:  # noqa: BLE001  as above
         return None
-    return events if all(event.time.__class__ is int or _timely(event) for event in events) else None
+    if set(map(type, map(_time_of, events))) <= _INT:  # nearly always; asking each by itself takes twice as long
+        return events
+    return events if all(map(_timely, events)) else None
 
 
 def _decode_parts(value: bytes, parts: Sequence[bytes], customs: Customs | None) -> Decoded:

@@ -31,7 +31,7 @@ class WorkerConfig:
 
     # The broker answers an idle fetch after this long: the bound on how old our idea of the log's end is.
     fetch_wait_ms: int = 50
-    fetch_bytes: int = 1024 * 1024  # per partition and answer: one chunk
+    fetch_bytes: int = 4 * 1024 * 1024  # per partition and answer: one chunk
     queued_chunks: int = 32  # per stage; beyond 80 % its partitions are not fetched
     # The event loop is held this long by one slice of a chunk: what heartbeats, flushes and scrapes wait for.
     slice_ms: float = 8.0
