@@ -17,8 +17,3 @@ LATE_PANE: Final = -1  # the pane of what is late: none
 def pane_start(event_ms: int, size_ms: int = PANE_MS) -> int:
     """Return the start of the half-open, epoch-aligned pane [start, start + size) that holds a moment."""
     return event_ms - event_ms % size_ms
-
-
-def micros(ms: float) -> int:
-    """Turn the milliseconds of an event into whole microseconds, rounded half up."""
-    return int(ms * 1000 + 0.5)  # exact for whole milliseconds up to 2^52 / 1000: thousands of years

@@ -87,11 +87,6 @@ def mean_share(total_millionths: int, count: int) -> float | None:
     return total_millionths / (count * MICRO) if count else None
 
 
-def per_request(total: int, *requests: int) -> float | None:
-    """Return a total per request that has ended."""
-    return ratio(total, sum(requests))
-
-
 def tokens_per_request(input_tokens: int, output_tokens: int, *requests: int) -> float | None:
     """Return the tokens per request that has ended."""
     return ratio(input_tokens + output_tokens, sum(requests))

@@ -8,16 +8,13 @@ import asyncio
 import contextlib
 import logging
 import platform
-import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from aiokafka.errors import KafkaError
-
 from streams import __version__
-from streams.errors import AgentStreamsError, ConfigError, EdgeError, StateRefused
+from streams.errors import ConfigError, EdgeError, StateRefused
 from streams.event.custom import Customs
 from streams.sink.csv import as_csv
 from streams.sink.custom import custom_metrics
@@ -31,6 +28,7 @@ from streams.topology import ALERTS, BREAKERS, ROLLUPS_CHANGELOG
 from streams.worker.connection import KafkaConnection
 from streams.worker.mirror import Mirror
 from streams.worker.otlp import OtlpConfig, Pusher, Request
+from streams.worker.process import until_signal
 from streams.worker.tail import Followed, Follower, Records, partition_counts, rows_of
 from streams.worker.web import CSV, INFLUX, JSON, OPENMETRICS, TEXT, Page, Unready, WebConfig, WebServer, negotiate
 
@@ -44,7 +42,6 @@ WHOLE: Final = {"json": (JSON, as_json), "csv": (CSV, as_csv), "influx": (INFLUX
 FORMATS: Final = (*TEXTS, *WHOLE)
 _BACKOFF_S: Final = 0.5
 _BACKOFF_LIMIT_S: Final = 10.0
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _T = TypeVar("_T")
 
 
@@ -333,28 +330,7 @@ def run(config: ExporterConfig, *, started: Callable[[Exporter], None] | None = 
 
 
 async def _serve(config: ExporterConfig, started: Callable[[Exporter], None] | None) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, stop.set)
     exporter = Exporter(config)
-    serving, stopping = asyncio.ensure_future(exporter.run()), asyncio.ensure_future(stop.wait())
     if started is not None:
         started(exporter)
-    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    serving.cancel()
-    stopping.cancel()
-    (error, _) = await asyncio.gather(serving, stopping, return_exceptions=True)
-    for number in _SIGNALS:
-        loop.remove_signal_handler(number)
-    return _code(error) if isinstance(error, Exception) else 0
-
-
-def _code(error: Exception) -> int:
-    if isinstance(error, AgentStreamsError):
-        code = error.exit_code
-    else:
-        code = EdgeError.exit_code if isinstance(error, (KafkaError, OSError)) else AgentStreamsError.exit_code
-    bug = error if code == AgentStreamsError.exit_code else None
-    _log.error("exporter_ended exit_code=%d error=%s: %s", code, type(error).__name__, error, exc_info=bug)
-    return code
+    return await until_signal(exporter.run(), log=_log, ended="exporter_ended")

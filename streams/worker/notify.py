@@ -6,16 +6,14 @@ what was told before, so that a restart repeats nothing and loses nothing.
 
 import asyncio
 import logging
-import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 import msgspec
-from aiokafka.errors import KafkaError
 from prometheus_client.exposition import choose_encoder
 
-from streams.errors import AgentStreamsError, ConfigError, EdgeError
+from streams.errors import ConfigError, EdgeError
 from streams.rule.outbox import Begun, Delivered
 from streams.rule.records import AlertRecord
 from streams.topology import ALERTS, NOTIFY_CHANGELOG
@@ -24,6 +22,7 @@ from streams.worker.notify_health import registry_of
 from streams.worker.notify_lane import Lane, Seen
 from streams.worker.notify_ledger import Ledger
 from streams.worker.notify_senders import Target
+from streams.worker.process import until_signal
 from streams.worker.tail import Followed, Follower, Records, partition_counts
 from streams.worker.web import Page, WebConfig, WebServer
 
@@ -32,7 +31,6 @@ _log = logging.getLogger(__name__)
 PORT: Final = 8466  # the exporter's is 8464, a worker's 8465
 _BACKOFF_S: Final = 0.5
 _BACKOFF_LIMIT_S: Final = 10.0
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _T = TypeVar("_T")
 _encode: Final = msgspec.json.Encoder().encode
 _read_alert: Final = msgspec.json.Decoder(AlertRecord).decode
@@ -211,29 +209,4 @@ class Notifier:
 def run(config: NotifyConfig) -> int:
     """Deliver until a signal or a failure, and return the exit code."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters of it reaches us as an exception
-    return asyncio.run(_serve(config))
-
-
-async def _serve(config: NotifyConfig) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, stop.set)
-    delivering, stopping = asyncio.ensure_future(Notifier(config).run()), asyncio.ensure_future(stop.wait())
-    await asyncio.wait({delivering, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    delivering.cancel()
-    stopping.cancel()
-    (error, _) = await asyncio.gather(delivering, stopping, return_exceptions=True)
-    for number in _SIGNALS:
-        loop.remove_signal_handler(number)
-    return _code(error) if isinstance(error, Exception) else 0
-
-
-def _code(error: Exception) -> int:
-    if isinstance(error, AgentStreamsError):
-        code = error.exit_code
-    else:
-        code = EdgeError.exit_code if isinstance(error, (KafkaError, OSError)) else AgentStreamsError.exit_code
-    bug = error if code == AgentStreamsError.exit_code else None
-    _log.error("notify_ended exit_code=%d error=%s: %s", code, type(error).__name__, error, exc_info=bug)
-    return code
+    return asyncio.run(until_signal(Notifier(config).run(), log=_log, ended="notify_ended"))

@@ -5,10 +5,9 @@
 Never raises into the agent, never waits, and never reports texts: sizes, hashes, names and the messages of errors.
 """
 
-import functools
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, Final, ParamSpec
+from collections.abc import Mapping
+from typing import Any, Final
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -25,6 +24,7 @@ from streams.event.model import (
     ToolStart,
     ToolStatus,
 )
+from streams.feed.adapters.calls import harmless
 from streams.feed.adapters.runs import Run, runs_of
 from streams.feed.failure import call_status, error_code, error_type, is_pause, message_of, tool_status
 from streams.feed.size import digest, size_bytes
@@ -36,20 +36,6 @@ _RETRY_TAG: Final = "retry:attempt:"
 _STEP_TAG: Final = "graph:step:"
 _GROUP_MIN: Final = 2
 _log: Final = logging.getLogger("streams.feed")
-_P = ParamSpec("_P")
-
-
-def _harmless(hook: Callable[_P, None]) -> Callable[_P, None]:
-    """Keep whatever goes wrong in a hook away from the agent."""
-
-    @functools.wraps(hook)
-    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        try:
-            hook(*args, **kwargs)
-        except Exception:  # noqa: BLE001  an agent never fails because of its telemetry
-            _log.debug("langchain.hook_failed: %s", hook.__name__, exc_info=True)
-
-    return guarded
 
 
 class AgentStreamsCallback(BaseCallbackHandler):
@@ -81,7 +67,7 @@ class AgentStreamsCallback(BaseCallbackHandler):
 
     # ---- requests ----------------------------------------------------------------------------------------------
 
-    @_harmless
+    @harmless
     def on_chain_start(
         self,
         serialized: dict[str, Any],
@@ -108,7 +94,7 @@ class AgentStreamsCallback(BaseCallbackHandler):
         ending = {"completed": False}  # until it is
         self._runs.begin(Run(run_id, parent, session, str(run_id), AgentEnd, ending=ending), AgentStart)
 
-    @_harmless
+    @harmless
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **_: Any) -> None:
         """End a request."""
         run = self._runs.get(run_id)
@@ -116,7 +102,7 @@ class AgentStreamsCallback(BaseCallbackHandler):
             run.ending = {"response_bytes": size_bytes(_answer(outputs)), "completed": not run.waits}
         self._runs.end(run_id, "success")
 
-    @_harmless
+    @harmless
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """End a request that failed or was cancelled."""
         run = self._runs.get(run_id)
@@ -127,7 +113,7 @@ class AgentStreamsCallback(BaseCallbackHandler):
 
     # ---- models ------------------------------------------------------------------------------------------------
 
-    @_harmless
+    @harmless
     def on_chat_model_start(
         self,
         serialized: dict[str, Any],
@@ -141,7 +127,7 @@ class AgentStreamsCallback(BaseCallbackHandler):
         """Begin a call to a chat model."""
         self._begin_model(serialized, run_id, parent_run_id, metadata or {}, kwargs)
 
-    @_harmless
+    @harmless
     def on_llm_start(
         self,
         serialized: dict[str, Any],
@@ -176,13 +162,13 @@ class AgentStreamsCallback(BaseCallbackHandler):
         }
         self._runs.begin(Run(run_id, parent, session, str(run_id), ModelEnd, about, guessed=not model), ModelStart)
 
-    @_harmless
+    @harmless
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **_: Any) -> None:
         """Note when the first token came; providers begin with chunks that hold none."""
         if token or getattr(getattr(chunk, "message", None), "tool_call_chunks", None):
             self._first_token(run_id)
 
-    @_harmless
+    @harmless
     def on_stream_event(self, event: Any, *, run_id: UUID, **_: Any) -> None:
         """Note when the first token came, as the newer streaming tells it."""
         if event.get("event") == "content-block-delta":
@@ -194,12 +180,12 @@ class AgentStreamsCallback(BaseCallbackHandler):
             run.ending["first_token_ms"] = run.elapsed_ms()
             run.about["streaming"] = True
 
-    @_harmless
+    @harmless
     def on_llm_end(self, response: Any, *, run_id: UUID, **_: Any) -> None:
         """End a call to a model and report its tokens."""
         self._end_model(run_id, response, None)
 
-    @_harmless
+    @harmless
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """End a call to a model that failed; what it had answered by then was paid for."""
         self._end_model(run_id, kwargs.get("response"), error)
@@ -238,7 +224,7 @@ class AgentStreamsCallback(BaseCallbackHandler):
 
     # ---- tools -------------------------------------------------------------------------------------------------
 
-    @_harmless
+    @harmless
     def on_tool_start(
         self,
         serialized: dict[str, Any],
@@ -256,7 +242,7 @@ class AgentStreamsCallback(BaseCallbackHandler):
         arguments = input_str if inputs is None else inputs
         self._begin_tool(name, arguments, run_id, parent_run_id, tags or [], metadata or {}, kwargs.get("tool_call_id"))
 
-    @_harmless
+    @harmless
     def on_retriever_start(
         self,
         serialized: dict[str, Any],
@@ -302,7 +288,7 @@ class AgentStreamsCallback(BaseCallbackHandler):
         run.ending = {"input_bytes": identity.size_bytes}
         self._runs.begin(run, ToolStart)
 
-    @_harmless
+    @harmless
     def on_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:
         """End a tool call; one whose failure the framework turned into a message has failed."""
         content = getattr(output, "content", output)
@@ -311,26 +297,26 @@ class AgentStreamsCallback(BaseCallbackHandler):
         message = str(content) if failed else None
         self._runs.end(run_id, status, output_bytes=size_bytes(content), error_message=message)
 
-    @_harmless
+    @harmless
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """End a tool call that raised."""
         status = tool_status(error)
         self._runs.end(run_id, status, error, error_message=None if status == "cancelled" else message_of(error))
 
-    @_harmless
+    @harmless
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **_: Any) -> None:
         """End a retrieval."""
         found = sum(size_bytes(getattr(document, "page_content", None)) for document in documents)
         self._runs.end(run_id, "success", output_bytes=found)
 
-    @_harmless
+    @harmless
     def on_retriever_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """End a retrieval that raised."""
         self._runs.end(run_id, tool_status(error), error, error_message=message_of(error))
 
     # ---- retries -----------------------------------------------------------------------------------------------
 
-    @_harmless
+    @harmless
     def on_retry(self, retry_state: Any, *, run_id: UUID, **_: Any) -> None:
         """Report an attempt inside a call that failed and is made again: the call itself has not ended."""
         run = self._runs.get(run_id)
