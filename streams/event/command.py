@@ -59,24 +59,26 @@ COMMANDS: Final[dict[str, type[Command]]] = {"reset": Reset}
 
 
 class _Kind(Struct):
-    """A single type may lack its tag, as far as msgspec is concerned; a command may not."""
+    """What is read first: a decoder of one type would accept a command without its kind."""
 
-    kind: Literal["reset"]
-
-
-_check_kind: Final = msgspec.json.Decoder(_Kind).decode
-_decode: Final = msgspec.json.Decoder(Reset).decode
+    kind: str
 
 
-def decode_command(value: bytes | None) -> Reset | Rejected:
+_decode_kind: Final = msgspec.json.Decoder(_Kind).decode
+_decoders: Final = {kind: msgspec.json.Decoder(command) for kind, command in COMMANDS.items()}
+
+
+def decode_command(value: bytes | None) -> Command | Rejected:
     """Decode one record of the commands topic."""
     if value is None or not value.strip():
         return Rejected(Reason.EMPTY, 0, "no value" if value is None else "no text", value or b"")
     if len(value) > COMMAND_BYTES_MAX:
         return Rejected(Reason.TOO_LARGE, 0, f"{len(value)} bytes, at most {COMMAND_BYTES_MAX}", value)
     try:
-        _check_kind(value)
-        command = _decode(value)
+        kind = _decode_kind(value).kind
+        if kind not in _decoders:
+            return Rejected(Reason.UNKNOWN_KIND, 0, f"no command is called {kind[:NAME_CHARS_MAX]!r}", value)
+        command = _decoders[kind].decode(value)
     except Exception as error:  # noqa: BLE001  any bytes must end as a value; msgspec raises more than its own errors
         reason, detail = explain(error)
         return Rejected(reason, 0, detail, value)

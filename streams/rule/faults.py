@@ -106,6 +106,16 @@ class Form:
         self.fault(key, f"a text of 1 to {chars_max} characters", quote)
         return ""
 
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Read true or false."""
+        value = self._data.get(key)
+        if value is None:
+            return default
+        if isinstance(value, bool):
+            return value
+        self.fault(key, "true or false", f"write {key}: true")
+        return default
+
     def choice(self, key: str, options: Sequence[str], default: str | None) -> str:
         """Read one of several words."""
         value = self._data.get(key)

@@ -75,6 +75,7 @@ class Rule(Struct, frozen=True):
     summary: str
     description: str
     pace: Pace
+    stop: bool = False  # while it fires, guards deny calls for its key
 
     @property
     def subject(self) -> Subject:

@@ -117,6 +117,7 @@ RULE_KEYS: Final = (
     "min_count",
     "for",
     "keep_firing_for",
+    "stop",
     "severity",
     "labels",
     "summary",
@@ -156,6 +157,7 @@ def _rule(form: Form, group: str, group_labels: Mapping[str, str]) -> Rule:
         summary=_template(form, "summary", subject, labels),
         description=_template(form, "description", subject, labels),
         pace=_pace(value, above=above),
+        stop=form.flag("stop", default=False),
     )
 
 

@@ -87,6 +87,7 @@ class AlertRecord(Struct, frozen=True, kw_only=True):
     incarnation: int
     transition: int
     completeness: Completeness
+    stop: bool = False  # guards deny calls for these labels while it fires
 
 
 class BreakerRecord(Struct, frozen=True, kw_only=True):
@@ -193,6 +194,7 @@ def alert_record(moved: Transition, completeness: Completeness | None = None) ->
         incarnation=state.incarnation,
         transition=state.transition,
         completeness=completeness or Completeness(),
+        stop=rule.stop,
     )
 
 

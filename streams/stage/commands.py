@@ -21,7 +21,7 @@ from streams.fold.streamtime import SKEW_MS
 from streams.stage.batches import HEADER_EVENTS, HEADER_SEQUENCE, HEADER_SOURCE
 from streams.stage.deadletter import dead_letter
 from streams.stage.loading import compact
-from streams.stage.orders import Routed, order_of, route_reset
+from streams.stage.orders import Routed, order_of, route
 from streams.stage.plan import Plan, Row, Send, SourceRecord
 from streams.topology import COMMANDS, ROLLUPS
 
@@ -158,7 +158,7 @@ class CommandsPartition:
         if known is not None and known.offset < record.offset:  # else a torn transaction has left its row alone
             return "repeated"
         at_ms = command_ms(command, record.timestamp, skew_ms=SKEW_MS)
-        routed = order_of(route_reset(command, at_ms, self._rollup_partitions), record.value or b"")
+        routed = order_of(route(command, at_ms, self._rollup_partitions), record.value or b"")
         if isinstance(routed, Rejected):
             return self._refuse(routed, record)
         self._accept(command.id, record.offset, routed)

@@ -1,15 +1,14 @@
 """What does a command mean here: which rows, which of their numbers, and which partitions own them?
 
 Never reads a row: whether there is anything to reset is found out where the rows are.
-A later kind of command is one more function from a command to its orders.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from streams.event.codec import Reason, Rejected
-from streams.event.command import Reset, Scope
+from streams.event.command import Command, Reset, Scope
 from streams.fold.measure import DIMENSIONS
 from streams.fold.rollup import ResetOrder
 from streams.fold.session import OVERFLOW
@@ -47,6 +46,15 @@ def route_reset(command: Reset, at_ms: int, partitions: int) -> Routed | str:
     labels = tuple(scope.labels.get(column) for column in DIMENSIONS[scope.dimension].columns)
     order = ResetOrder(command.id, at_ms, scope.dimension, labels, names)
     return Routed(order, tuple(_targets(order, partitions)))
+
+
+# A later kind of command that rows must obey is one more line.
+ROUTES: Final[Mapping[type[Command], Callable[[Any, int, int], Routed | str]]] = {Reset: route_reset}
+
+
+def route(command: Command, at_ms: int, partitions: int) -> Routed | str:
+    """Turn a command into an order and who must have it; text says why it makes no sense."""
+    return ROUTES[type(command)](command, at_ms, partitions)
 
 
 def order_of(routed: Routed | str, part: bytes) -> Routed | Rejected:

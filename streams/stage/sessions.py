@@ -17,7 +17,7 @@ from streams.fold import measure, session
 from streams.fold.apply import apply, count_session, end
 from streams.fold.cells import Cells
 from streams.fold.dedup import IdWindow
-from streams.fold.live import LivePane, LiveRow, unpack
+from streams.fold.live import LivePane, LiveRow
 from streams.fold.price import Pricer
 from streams.fold.rollup import Delta, attach
 from streams.fold.session import CLOSED_KEPT_MS, GAP_MS, RowKey
@@ -44,6 +44,7 @@ from streams.stage.session_rows import (
     stamped,
     unreadable,
 )
+from streams.stage.session_table import SessionTable
 from streams.topology import SESSIONS_STAGE
 
 __all__ = ["Meta", "SessionsPartition", "read_row_key", "row_key"]
@@ -53,7 +54,6 @@ ARRAY: Final = ord("[")
 SESSIONS_MAX: Final = 1_000_000  # rows per partition; beyond it the one idle for longest is ended and counted
 EVICT_TRIES: Final = 64  # stale deadlines skipped per eviction
 EXPIRE_PER_TICK: Final = 5_000  # rows looked at per tick, so that a wave of idle sessions never holds the loop
-PACK_AFTER_MS: Final = 60_000  # rows untouched for this long are kept as bytes
 
 ENDED_REASON: Final = "session_ended"
 
@@ -74,7 +74,8 @@ class SessionsPartition:
         self._watermark = -1
         self._clock = -1
         self._replay_below = 0  # a torn transaction left rows that hold offsets below this; the meta row does not
-        self._rows: dict[RowKey, Any] = {}  # LiveRow, or its bytes when untouched for a while
+        self._table = SessionTable(partition)
+        self._rows = self._table.rows
         self._dirty: dict[RowKey, LiveRow] = {}
         self._idle = IdleWheel()  # each row once, never later than its deadline would be if it were touched now
         self._closed = IdleWheel()  # when rows of closed incarnations go
@@ -83,9 +84,6 @@ class SessionsPartition:
         self._counted: dict[str, int] = {}  # since the last plan
         self._beside: dict[bytes, LiveRow | None] = {}  # changes that are not in `_dirty`: closed rows, deletions
         self._sends: list[Send] = []
-        self._young: set[RowKey] = set()
-        self._old: set[RowKey] = set()
-        self._aged_ms = -1
         self._batches = Batches(partition, rollup_partitions)
         self._fed = 0
         self._passed = False  # over marks, since the last plan
@@ -120,8 +118,7 @@ class SessionsPartition:
 
     def sessions(self) -> Iterable[tuple[RowKey, LiveRow]]:
         """Yield every row, decoded."""
-        for key, row in self._rows.items():
-            yield key, self._unpack(key, row) if isinstance(row, bytes) else row
+        return self._table.all()
 
     def load(self, rows: Iterable[Row]) -> None:
         """Take changelog rows in log order."""
@@ -149,7 +146,7 @@ class SessionsPartition:
         """Drop closed rows that a torn transaction left without the rows that follow them: they will close again."""
         torn, self._torn = self._torn, []
         for session_id, incarnation in torn:
-            row = self._peek(session_id)
+            row = self._table.peek(session_id)
             if row is None or row.stamp < self._next:
                 self._beside[row_key((session_id, incarnation))] = None
 
@@ -175,17 +172,6 @@ class SessionsPartition:
         self._rows[key] = value
         if isinstance(key, str) and not head.ended:
             self._judging.arm(SESSION, (key,), self._clock, in_flight=head.in_flight)
-
-    def _peek(self, key: RowKey) -> LiveRow | None:
-        """Return a row, decoded, and leave it as it is kept."""
-        stored = self._rows.get(key)
-        return self._unpack(key, stored) if isinstance(stored, bytes) else stored
-
-    def _unpack(self, key: RowKey, stored: bytes) -> LiveRow:
-        try:
-            return unpack(stored)
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise unreadable(self._partition, row_key(key), error) from error
 
     # ---- records ------------------------------------------------------------------------------------------------
 
@@ -260,7 +246,7 @@ class SessionsPartition:
                 if isinstance(stored, LiveRow):
                     row = stored
                 elif stored is not None:
-                    row = self._unpack(key, stored)
+                    row = self._table.unpacked(key, stored)
                     rows[key] = row
             seq: int | None = event.seq
             source: str | None = event.source
@@ -373,12 +359,10 @@ class SessionsPartition:
         for key in self._idle.due(now_ms, EXPIRE_PER_TICK):
             self._expire(key, now_ms)
         self._judging.step(now_ms, self._read)
-        if now_ms - self._aged_ms >= PACK_AFTER_MS:
-            self._aged_ms = now_ms
-            self._age()
+        self._table.age(now_ms, self._dirty)
 
     def _expire(self, key: RowKey, now_ms: int) -> None:
-        row = self._peek(key)
+        row = self._table.peek(key)
         if row is None:
             return
         due_ms = row.seen_ms + (CLOSED_KEPT_MS if row.ended_ms else GAP_MS)
@@ -418,7 +402,7 @@ class SessionsPartition:
             if tries < EVICT_TRIES and slot_of(due_ms) > slot:
                 self._idle.add(due_ms, key)
                 continue
-            row = self._unpack(key, stored) if isinstance(stored, bytes) else stored
+            row = self._table.unpacked(key, stored)
             if not row.ended_ms:
                 self._end(key, row, "evicted")
                 if isinstance(key, str):
@@ -427,19 +411,10 @@ class SessionsPartition:
             self._count("evicted")
             return
 
-    def _age(self) -> None:
-        """Pack the rows that were touched in neither of the last two periods."""
-        rows = self._rows
-        for key in self._old - self._young:
-            row = rows.get(key)
-            if isinstance(row, LiveRow) and key not in self._dirty:
-                rows[key] = row.pack()
-        self._old, self._young = self._young, set()
-
     # ---- rules --------------------------------------------------------------------------------------------------
 
     def _read(self, _over: str, key: Key) -> Reading | None:
-        row = self._peek(key[0])
+        row = self._table.peek(key[0])
         return None if row is None or row.ended_ms else SessionReading(row, self._clock)
 
     def _judge(self) -> None:
@@ -483,7 +458,7 @@ class SessionsPartition:
         rows.extend(self._judging.rows())
         rows.append((META_KEY, encode_meta(meta)))
         self._meta = meta
-        self._young.update(self._dirty)
+        self._table.touched(self._dirty)
         self._dirty, self._beside, self._sends = {}, {}, []
         self._counted, self._fed, self._passed = {}, 0, False
         return Plan(rows, sends, self._next)

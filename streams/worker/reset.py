@@ -129,10 +129,10 @@ def make(command_id: str, by: str, scope: Scope | None, metrics: list[str] | Non
     read = decode_command(msgspec.json.encode(command))
     if isinstance(read, Rejected):
         raise ConfigError(f"reset: {read.detail}")
-    routed = orders.route_reset(read, 0, 1)
+    routed = orders.route_reset(command, 0, 1)
     if isinstance(routed, str):
         raise ConfigError(f"reset: {routed}")
-    return read
+    return command
 
 
 class Resetting:

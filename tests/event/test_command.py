@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.event.codec import Reason, Rejected
-from streams.event.command import COMMAND_BYTES_MAX, Reset, Scope, command_ms, decode_command
+from streams.event.command import COMMAND_BYTES_MAX, Command, Reset, Scope, command_ms, decode_command
 
 GOOD: dict[str, Any] = {"kind": "reset", "id": "1", "time": 1_763_724_000_000, "by": "ops", "scope": "all"}
 
 
-def decoded(**fields: Any) -> Reset | Rejected:
+def decoded(**fields: Any) -> Command | Rejected:
     return decode_command(json.dumps({**GOOD, **fields}).encode())
 
 

@@ -326,3 +326,12 @@ def test_every_field_of_every_subject_can_be_asked_for(over: str) -> None:
             limit = "5 USD" if field.endswith("usd") else "5m" if field.endswith("_ms") else "5"
             window = "window: 5m" if kind == "sum" else ""
             assert rule_of(f"over: {over}; value: {{{kind}: {field}}}; above: {limit}; {window}").name == "R"
+
+
+def test_a_rule_may_stop_the_calls_of_its_key_and_says_so_with_true_or_false() -> None:
+    rule = "groups: [{name: g, rules: [{alert: A, over: session, value: {total: events}, above: 1, stop: %s}]}]"
+
+    assert parse_rules(rule % "true").rules[0].stop
+    assert not parse_rules(rule % "false").rules[0].stop
+    with pytest.raises(ConfigError, match="stop"):
+        parse_rules(rule % "now")

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Final
 
 from streams.fold import apply, cells, dedup, live, measure
-from streams.stage import batches, commands, gauges, rollups, sessions
+from streams.stage import batches, commands, gauges, rollups, session_table, sessions
 
 _KNOBS: Final[tuple[tuple[ModuleType, str, tuple[int, ...]], ...]] = (
     (apply, "OPEN_MAX", (3, 256)),
@@ -23,7 +23,7 @@ _KNOBS: Final[tuple[tuple[ModuleType, str, tuple[int, ...]], ...]] = (
     (live, "TOOLS_MAX", (2, 64)),
     (sessions, "BLOCK_EVENTS", (1, 3, 64)),
     (sessions, "EXPIRE_PER_TICK", (1, 5_000)),
-    (sessions, "PACK_AFTER_MS", (1_000, 60_000)),
+    (session_table, "PACK_AFTER_MS", (1_000, 60_000)),
 )
 _CAPPED: Final = ("tool", "agent_tool", "model", "tenant", "a2a", "a2a_agent", "cache", "custom", "cycle")
 

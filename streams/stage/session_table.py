@@ -1,0 +1,61 @@
+"""All rows of one partition of the first stage: in use as objects, and packed to bytes when untouched for a while.
+
+Decides what is packed when.  Never creates, ends or deletes a row: the partition does, in `rows`.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from streams.fold.live import LiveRow, unpack
+from streams.fold.session import RowKey
+from streams.stage.session_rows import row_key, unreadable
+
+PACK_AFTER_MS: Final = 60_000  # rows untouched for this long are kept as bytes
+
+
+class SessionTable:
+    """Rows by key: `LiveRow`, or its bytes."""
+
+    def __init__(self, partition: int) -> None:
+        self.rows: dict[RowKey, Any] = {}
+        self._partition = partition
+        self._young: set[RowKey] = set()  # touched in this period
+        self._old: set[RowKey] = set()  # touched in the last one
+        self._aged_ms = -1
+
+    def all(self) -> Iterable[tuple[RowKey, LiveRow]]:
+        """Yield every row, decoded."""
+        for key, stored in self.rows.items():
+            yield key, self.unpacked(key, stored)
+
+    def peek(self, key: RowKey) -> LiveRow | None:
+        """Return a row, decoded, and leave it as it is kept."""
+        stored = self.rows.get(key)
+        return None if stored is None else self.unpacked(key, stored)
+
+    def unpacked(self, key: RowKey, stored: Any) -> LiveRow:
+        """Decode a row unless it is; StateRefused when another release wrote it."""
+        if isinstance(stored, LiveRow):
+            return stored
+        try:
+            return unpack(stored)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise unreadable(self._partition, row_key(key), error) from error
+
+    def touched(self, keys: Iterable[RowKey]) -> None:
+        """Note rows that changed: they are not packed for a period."""
+        self._young.update(keys)
+
+    def age(self, now_ms: int, dirty: dict[RowKey, LiveRow]) -> None:
+        """Pack the rows that were touched in neither of the last two periods, once a period."""
+        if now_ms - self._aged_ms < PACK_AFTER_MS:
+            return
+        self._aged_ms = now_ms
+        rows = self.rows
+        for key in self._old - self._young:
+            row = rows.get(key)
+            if isinstance(row, LiveRow) and key not in dirty:
+                rows[key] = row.pack()
+        self._old, self._young = self._young, set()
