@@ -146,13 +146,15 @@ def test_every_secret_can_come_from_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\xfe"])
-def test_secret_file_that_cannot_be_used_is_named(tmp_path: Path, content: bytes | None) -> None:
-    file = tmp_path / "secret"
+def test_secret_file_that_cannot_be_used_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    monkeypatch.chdir(tmp_path)  # long paths are cut in messages
     if content is not None:
-        file.write_bytes(content)
+        Path("secret").write_bytes(content)
 
     assert any(
-        f"KAFKA_SASL_PASSWORD_FILE = '{file}'" in line for line in faults(**sasl(KAFKA_SASL_PASSWORD_FILE=str(file)))
+        "KAFKA_SASL_PASSWORD_FILE = 'secret'" in line for line in faults(**sasl(KAFKA_SASL_PASSWORD_FILE="secret"))
     )
 
 
