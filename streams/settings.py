@@ -130,7 +130,7 @@ class Settings(OutputSettings):
         default=50, ge=1, le=60_000, description="How long a change waits for its transaction, below half load."
     )
     flush_busy_ms: int = Field(
-        default=250, ge=1, le=60_000, description="The same at full load: larger flushes cost less per event."
+        default=500, ge=1, le=60_000, description="The same at full load: larger flushes cost less per event."
     )
     flush_limit_ms: int = Field(default=1_000, ge=1, le=60_000, description="No change waits longer than this.")
     flush_records: int = Field(

@@ -16,11 +16,11 @@ class Pace:
 
     idle_ms: float = 50.0
     gather_ms: float = 20.0  # an eager stage waits this long for the inputs that come together
-    busy_ms: float = 250.0
+    busy_ms: float = 500.0
     limit_ms: float = 1000.0  # no change waits longer, whatever the budget says
     pending_limit: int = 200_000  # records; bounds a transaction, and what a crash replays
-    idle_load: float = 0.5  # below it changes wait `idle_ms`,
-    busy_load: float = 0.9  # above it `busy_ms`: larger flushes cost less per record
+    idle_load: float = 0.6  # below it changes wait `idle_ms`,
+    busy_load: float = 0.85  # above it `busy_ms`: larger flushes cost less per record
     share: float = 0.25
 
 
@@ -32,7 +32,7 @@ class Seen(NamedTuple):
     pending: int  # records folded since the last flush
     drained: bool  # nothing more to read now
     eager: bool  # a stage whose input comes in flushes of the one before
-    load: float  # share of time this process spends folding, 0 to 1
+    load: float  # share of a core that the loop has, 0 to 1
     budget_ms: float  # until the flush budget is positive again
 
 
@@ -57,7 +57,7 @@ def flush_wait_ms(pace: Pace, seen: Seen) -> float | None:
 
 
 def interval_ms(pace: Pace, load: float) -> float:
-    """Return the flush interval at this load: short while idle, growing in proportion once half the core is busy."""
+    """Return the flush interval at this load: short while idle, growing in proportion once much of the core is busy."""
     over = (load - pace.idle_load) / (pace.busy_load - pace.idle_load)
     return pace.idle_ms + (pace.busy_ms - pace.idle_ms) * min(1.0, max(0.0, over))
 
@@ -89,23 +89,25 @@ class Budget:
 
 
 class Load:
-    """The share of the last window that was spent working."""
+    """The share of a core that the loop's thread had in the last window: folding, encoding and talking to the broker.
 
-    __slots__ = ("_busy_ms", "_since_ms", "_window_ms", "value")
+    A thread that shares its core with the one that fetches never has all of it, however much waits.
+    """
 
-    def __init__(self, *, window_ms: float, now_ms: float) -> None:
+    __slots__ = ("_cpu_ms", "_since_ms", "_window_ms", "value")
+
+    def __init__(self, *, window_ms: float, cpu_ms: float, now_ms: float) -> None:
         self._window_ms = window_ms
         self._since_ms = now_ms
-        self._busy_ms = 0.0
+        self._cpu_ms = cpu_ms
         self.value = 0.0
 
-    def add(self, busy_ms: float, *, now_ms: float) -> None:
-        """Book time spent working; zero lets an idle window end."""
-        self._busy_ms += busy_ms
+    def look(self, cpu_ms: float, *, now_ms: float) -> None:
+        """Take in how much CPU time the thread has had since it began."""
         elapsed = now_ms - self._since_ms
         if elapsed >= self._window_ms:
-            self.value = min(1.0, self._busy_ms / elapsed)
-            self._busy_ms = 0.0
+            self.value = min(1.0, (cpu_ms - self._cpu_ms) / elapsed)
+            self._cpu_ms = cpu_ms
             self._since_ms = now_ms
 
 

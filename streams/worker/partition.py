@@ -48,7 +48,7 @@ class Bench:
         self.config = config
         self.counters = Counters()
         self.budget = Budget(share=config.pace.share, burst_ms=_BURST_MS, now_ms=now_ms)
-        self.load = Load(window_ms=_LOAD_WINDOW_MS, now_ms=now_ms)
+        self.load = Load(window_ms=_LOAD_WINDOW_MS, cpu_ms=_cpu_ms(), now_ms=now_ms)
 
 
 class Partition:
@@ -180,7 +180,7 @@ class Partition:
         """Flush and tick until suspended. Raises what `Writer.write` raises."""
         while self.reading:
             now_ms = monotonic_ms()
-            self._bench.load.add(0.0, now_ms=now_ms)
+            self._bench.load.look(_cpu_ms(), now_ms=now_ms)
             self._maybe_tick(now_ms)
             wait_ms = flush_wait_ms(self._bench.config.pace, self._seen(now_ms))
             if wait_ms == 0.0:
@@ -259,7 +259,6 @@ class Partition:
         now_ms = monotonic_ms()
         took_ms = now_ms - started_ms
         self._slice.learn(len(records), took_ms)
-        bench.load.add(took_ms, now_ms=now_ms)
         bench.counters.fold_ms += took_ms
         bench.counters.records += len(records)
         self._touch(started_ms)
@@ -308,6 +307,10 @@ class Partition:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_ms / 1000):
                 await self._changed.wait()
+
+
+def _cpu_ms() -> float:
+    return time.thread_time() * 1000.0
 
 
 def monotonic_ms() -> float:

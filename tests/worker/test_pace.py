@@ -73,15 +73,14 @@ def test_an_idle_hour_saves_no_more_than_a_burst() -> None:
 
 
 def test_load_is_the_busy_share_of_the_last_window() -> None:
-    load = Load(window_ms=100, now_ms=0)
+    load = Load(window_ms=100, cpu_ms=500, now_ms=0)
 
-    load.add(30, now_ms=50)
-    load.add(30, now_ms=100)
-
+    load.look(530, now_ms=50)
+    assert 0 == load.value  # the window has not ended
+    load.look(560, now_ms=100)
     assert 0.6 == pytest.approx(load.value)
 
-    load.add(0, now_ms=200)
-
+    load.look(560, now_ms=200)
     assert 0 == load.value
 
 
