@@ -302,6 +302,9 @@ def _agent_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pa
         if failed:
             pane.request_errors += 1
     cells.of(_REQUEST_ENDED[match][status], pane_ms, agent, tenant, None, None).observe(us)
+    user_id: str | None = event.user_id
+    if user_id is not None:
+        cells.user(pane_ms, user_id).requests += 1
     if event.call_id in row.ledger:
         _settle_call(row, event, cells, pane_ms)
     if event.streaming or event.response_bytes or event.endpoint is not None or event.completed is not None:
@@ -337,6 +340,9 @@ def _model_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pa
         if failed:
             pane.model_errors += 1
     cells.of(_MODEL_ENDED[match][status], pane_ms, agent, tenant, name, provider).observe(us)
+    user_id: str | None = event.user_id
+    if user_id is not None:
+        cells.user(pane_ms, user_id).model_calls += 1
     first_token_ms = event.first_token_ms
     if first_token_ms is not None:
         first_us = int(first_token_ms * 1000 + 0.5)
@@ -400,6 +406,9 @@ def _token_usage(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, 
     assert isinstance(cell, UsageCell)
     inconsistent = 1 if cache_read + cache_write > input_tokens or reasoning > output_tokens else 0
     cell.use(input_tokens, output_tokens, cache_read, cache_write, reasoning, cost, unpriced, computed, inconsistent)
+    user_id: str | None = event.user_id
+    if user_id is not None:
+        cells.user(pane_ms, user_id).use(input_tokens, output_tokens, cost, unpriced)
 
 
 def _tool_start(row: LiveRow, event: Any, cells: Cells, pane_ms: int, event_ms: int) -> None:
@@ -435,6 +444,9 @@ def _tool_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pan
         if failed:
             pane.tool_errors += 1
     cells.of(_TOOL_ENDED[match][status], pane_ms, agent, tenant, name, None).observe(us)
+    user_id: str | None = event.user_id
+    if user_id is not None:
+        cells.user(pane_ms, user_id).tool_calls += 1
     attempt: int = event.attempt
     input_bytes: int = event.input_bytes
     output_bytes: int = event.output_bytes

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from streams.fold.gauges import Newest
 from streams.fold.kinds import Contribution
-from streams.fold.measure import LEDGER, MEANINGS, TOOL_EXTRAS, USAGE
+from streams.fold.measure import LEDGER, MEANINGS, TOOL_EXTRAS, USAGE, USER, USER_MEASURES
 from streams.fold.price import Pricer
 from streams.fold.rollup import UNKNOWN, Delta, Histogram
 from streams.fold.shapes import bounds_of
@@ -176,6 +176,39 @@ class LedgerCell(Cell):
         self.settled = self.leafless = self.over = self.under = self.forgotten = 0
 
 
+class UserCell:
+    """What one user has spent in one pane."""
+
+    __slots__ = (
+        "cost_nano_usd", "events", "input", "model_calls", "output", "requests", "tool_calls", "unpriced",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.events: int = 0
+        self.requests: int = 0
+        self.model_calls: int = 0
+        self.tool_calls: int = 0
+        self.input: int = 0
+        self.output: int = 0
+        self.cost_nano_usd: int = 0
+        self.unpriced: int = 0
+
+    def use(self, input_tokens: int, output_tokens: int, cost_nano_usd: int, unpriced: int) -> None:
+        """Add one report of tokens."""
+        self.input += input_tokens
+        self.output += output_tokens
+        self.cost_nano_usd += cost_nano_usd
+        self.unpriced += unpriced
+
+    def sums(self) -> dict[str, int]:
+        """Return what is not zero, by measure."""
+        amounts = (
+            self.events, self.requests, self.model_calls, self.tool_calls, self.input, self.output,
+            self.cost_nano_usd, self.unpriced,
+        )  # fmt: skip
+        return {name: amount for name, amount in zip(USER_MEASURES, amounts, strict=True) if amount}
+
+
 def _cell(code: int, leaf: Leaf, tenant: str | None) -> Cell:
     if code == USAGE:
         return UsageCell(code, leaf, tenant)
@@ -189,25 +222,26 @@ def _cell(code: int, leaf: Leaf, tenant: str | None) -> Cell:
 class Cells:
     """The cells of a partition; see the head of this file."""
 
-    __slots__ = ("_contributed", "_current", "_kept", "_pane_ms", "_panes", "_touched", "gauges", "pricer")
+    __slots__ = ("_contributed", "_current", "_kept", "_pane_ms", "_panes", "_touched", "_users", "gauges", "pricer")
 
     def __init__(self, pricer: Pricer | None = None) -> None:
         self.pricer: Pricer | None = pricer  # of usage reports whose publisher named no cost
         self.gauges: Newest = Newest()
         self._touched: list[Cell] = []
         self._contributed: dict[Target, _Added] = {}
+        self._users: dict[tuple[int, str], UserCell] = {}
         self._kept: int = 0
         self._panes: dict[int, dict[CellKey, Cell]] = {}
         self._pane_ms: int = -2  # no pane: the first event chooses one
         self._current: dict[CellKey, Cell] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._touched) or bool(self._contributed)
+        return bool(self._touched) or bool(self._contributed)  # users are touched with other cells
 
     def of(
         self, code: int, pane_ms: int, agent: str, tenant: str | None, name: str | None, provider: str | None
     ) -> Cell:
-        """Return the cell of a meaning and its labels, to which the caller adds one at once; pane −1: late."""
+        """Return the cell of a meaning and its labels, to which the caller adds one at once; pane below 0: late."""
         if pane_ms != self._pane_ms:
             current = self._panes.get(pane_ms)
             if current is None:
@@ -224,8 +258,16 @@ class Cells:
             self._touched.append(cell)
         return cell
 
+    def user(self, pane_ms: int, user_id: str) -> UserCell:
+        """Return the cell of a user, to which the caller adds what one event has spent; pane below 0: late."""
+        cell = self._users.get((pane_ms, user_id))
+        if cell is None:
+            cell = self._users[pane_ms, user_id] = UserCell()
+        cell.events += 1
+        return cell
+
     def contribute(self, pane_ms: int, contributions: Sequence[Contribution]) -> None:
-        """Add what an event of a rare kind adds to keys of its own; pane −1: late."""
+        """Add what an event of a rare kind adds to keys of its own; pane below 0: late."""
         for each in contributions:
             added = _at(self._contributed, each.dimension, each.labels, pane_ms)
             sums = added.sums
@@ -259,6 +301,9 @@ class Cells:
         for (dimension, labels, pane_ms), added in self._contributed.items():
             found.append(_delta(dimension, labels, pane_ms, added))
         self._contributed = {}
+        for (pane_ms, user_id), spent in self._users.items():
+            found.append(Delta(USER.name, (user_id,), pane_ms, spent.sums()))
+        self._users = {}
         return found
 
 

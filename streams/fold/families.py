@@ -76,6 +76,8 @@ _EVERYDAY: Final = Family(measure.MEASURES, measure.HISTOGRAMS)
 FAMILIES: Final[Mapping[str, Family]] = {
     name: Family(measure.PARTITION_MEASURES)
     if dimension is measure.PARTITION
+    else Family(measure.USER_MEASURES)
+    if dimension is measure.USER
     else Family(("events", *_RARE[dimension].measures), _RARE[dimension].histograms)
     if dimension in _RARE
     else _EVERYDAY

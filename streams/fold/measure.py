@@ -25,6 +25,8 @@ TOOL: Final = Dimension("tool", ("tool",), 1_000)
 MODEL: Final = Dimension("model", ("model",), 500)
 PROVIDER: Final = Dimension("provider", ("provider",), 100)
 TENANT: Final = Dimension("tenant", ("tenant",), 1_000)
+# Whoever a user is, their id is a pseudonym: it is in tables and alerts, and never a label of a metric.
+USER: Final = Dimension("user", ("user_id",), 10_000)
 AGENT_TOOL: Final = Dimension("agent_tool", ("agent", "tool"), 4_000)
 PARTITION: Final = Dimension("partition", ("partition",), 10_000)
 
@@ -62,7 +64,7 @@ RARE: Final = (
     RATE_LIMIT, GUARD, CACHE, RESOURCE, DISCOVERY, EXECUTION, SDK, FILTERING, SKILL, SECURITY, A2A, A2A_AGENT, CCR,
     CCR_PROVIDER, PAYLOAD, SESSION_END, CUSTOM,
 )  # fmt: skip
-DIMENSIONS: Final = {d.name: d for d in (ALL, AGENT, TOOL, MODEL, PROVIDER, TENANT, AGENT_TOOL, *RARE, PARTITION)}
+DIMENSIONS: Final = {d.name: d for d in (ALL, AGENT, TOOL, MODEL, PROVIDER, TENANT, USER, AGENT_TOOL, *RARE, PARTITION)}
 
 
 class Meaning(NamedTuple):
@@ -152,6 +154,17 @@ TOOL_EXTRAS: Final = _code("tool", amounts=TOOL_EXTRA_AMOUNTS)
 TOOL_PARALLEL: Final = _code("tool", "tool_calls_parallel")
 
 ERROR: Final = {kind: _code("other", "events", "errors", f"errors_{kind}") for kind in ERROR_TYPES}
+
+USER_MEASURES: Final = (
+    "events",
+    "requests",
+    "model_calls",
+    "tool_calls",
+    "input_tokens",
+    "output_tokens",
+    "cost_nano_usd",
+    "unpriced",
+)
 
 # What a partition says of its own input; the first four add up to `received`.
 OUTCOMES: Final = ("applied", "late", "duplicate", "rejected")

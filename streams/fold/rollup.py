@@ -14,6 +14,7 @@ from streams.fold.gauges import GaugeDelta, Labels
 from streams.fold.packing import pack
 from streams.fold.shapes import bounds_of
 from streams.fold.sketch import SCALE, ZERO_BIN, bin_of
+from streams.fold.spending import Account
 from streams.fold.streamtime import LATE_PANE
 
 BATCH_SCHEMA: Final = 1
@@ -48,7 +49,7 @@ class Exemplar(Struct, array_like=True, gc=False, frozen=True):
 
 
 class Delta(Struct, array_like=True, gc=False):
-    """What one flush adds to one key of one dimension in one 10 s pane (`pane_ms` −1: to lifetime numbers only).
+    """What one flush adds to one key of one dimension in one 10 s pane (`pane_ms` below 0: to lifetime numbers only).
 
     Observations come as they are (`samples`) while they are few, and counted (`histograms`) when that is shorter.
     `exemplars` names a trace for some of them, at most one per histogram. Gauges belong to no pane: they are with any
@@ -171,6 +172,7 @@ class LifetimeRow(Struct, array_like=True, gc=False):
     sums: dict[str, int] = {}
     histograms: dict[str, LifetimeHistogram] = {}
     baseline: Baseline | None = None
+    accounts: dict[str, Account] = {}  # by budget
 
 
 class PaneHistogram(Struct, array_like=True, gc=False):

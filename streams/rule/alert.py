@@ -13,6 +13,7 @@ Never looks at a row and never keeps more than one alert: `streams.rule.book` ho
 A pending alert that clears is forgotten: nobody is told.  A firing one whose rule got a longer `for` is pending again.
 """
 
+from collections.abc import Mapping
 from enum import IntEnum
 from hashlib import blake2b
 from typing import Final
@@ -20,6 +21,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from streams.rule.budget import period_ended
 from streams.rule.model import Rule
 from streams.rule.reading import Key
 from streams.rule.threshold import BREACHED as OUTCOME_BREACHED
@@ -77,6 +79,7 @@ NEXT: Final = {
 SEEN: Final = {INACTIVE: "inactive", PENDING: "pending", FIRING: "firing", KEPT: "firing", RESOLVED: "resolved"}
 
 RECOVERED: Final = "recovered"
+PERIOD_ENDED: Final = "period_ended"  # of a budget: the next one has begun
 NO_LONGER_ENOUGH: Final = "too_few"
 FOR_RAISED: Final = "for_raised"
 SESSION_ENDED: Final = "session_ended"
@@ -104,6 +107,7 @@ class AlertState(Struct, array_like=True, gc=False):
     fired_ms: int | None = None
     absent_since_ms: int | None = None
     resolved_ms: int | None = None
+    facts: dict[str, int] | None = None
 
 
 class Transition(Struct, frozen=True, gc=False):
@@ -140,6 +144,7 @@ def begin(rule: Rule, key: Key, verdict: Verdict, incarnation: int, now_ms: int)
         labels={**rule.labels, **dict(zip(rule.subject.columns, key, strict=True))},
         value=verdict.value,
         count=verdict.count,
+        facts=verdict.facts,
     )
 
 
@@ -157,7 +162,7 @@ def advance(state: AlertState, signal: Signal, verdict: Verdict | None, now_ms: 
     state.transition += 1
     state.changed_ms = now_ms
     if verdict is not None:
-        state.value, state.count = verdict.value, verdict.count
+        state.value, state.count, state.facts = verdict.value, verdict.count, verdict.facts
     if after is FIRING:
         state.fired_ms = now_ms
     elif after is PENDING:
@@ -167,9 +172,11 @@ def advance(state: AlertState, signal: Signal, verdict: Verdict | None, now_ms: 
     return True
 
 
-def reason_of(before: Phase, after: Phase, verdict: Verdict) -> str | None:
-    """Say why a verdict moved an alert; None where the value speaks for itself."""
+def reason_of(before: Phase, after: Phase, verdict: Verdict, earlier: Mapping[str, int] | None = None) -> str | None:
+    """Say why a verdict moved an alert; None where the value speaks for itself. `earlier`: facts of its last one."""
     if after is RESOLVED or after is INACTIVE:
+        if period_ended(earlier, verdict.facts):
+            return PERIOD_ENDED
         return NO_LONGER_ENOUGH if verdict.outcome is TOO_FEW else RECOVERED
     return FOR_RAISED if after is PENDING and before in {FIRING, KEPT} else None
 

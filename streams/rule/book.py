@@ -153,7 +153,7 @@ class AlertBook:
         state = lane.live.get(key)
         if state is None:
             return self._start(lane, key, verdict, now_ms) if verdict.outcome is BREACHED else None
-        before = state.phase
+        before, earlier = state.phase, state.facts
         told = advance(state, sense(lane.rule, state, verdict, now_ms), verdict, now_ms)
         if state.phase is not before:
             self._put(lane, key, state)
@@ -161,7 +161,7 @@ class AlertBook:
             self._watch(lane, key, state, now_ms)
         if not told:
             return None
-        return self._tell(lane, key, before, state, reason_of(before, state.phase, verdict))
+        return self._tell(lane, key, before, state, reason_of(before, state.phase, verdict, earlier))
 
     def _start(self, lane: _Lane, key: Key, verdict: Verdict, now_ms: int) -> Transition | None:
         """Begin a new life, unless too many live already."""

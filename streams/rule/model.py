@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from streams.rule.budget import Budget, BudgetPolicy
 from streams.rule.reading import SUBJECTS, Subject, Unit
 
 Severity: TypeAlias = Literal["critical", "warning", "info"]
@@ -45,7 +46,7 @@ class Gauge(Struct, frozen=True, tag="gauge"):
     field: str
 
 
-Value: TypeAlias = Sum | Ratio | Quantile | Total | Gauge
+Value: TypeAlias = Sum | Ratio | Quantile | Total | Gauge | Budget
 
 
 class Pace(IntEnum):
@@ -101,6 +102,7 @@ class RuleSet(Struct, frozen=True):
 
     rules: tuple[Rule, ...] = ()
     breakers: tuple[BreakerPolicy, ...] = ()
+    budgets: tuple[BudgetPolicy, ...] = ()  # their alerts are among the rules
 
     def over(self, subject: str) -> tuple[Rule, ...]:
         """Return the rules over one kind of row, in order."""

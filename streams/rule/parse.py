@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Final, get_args
 
 from streams.rule.amount import SHAPES, amount, amount_text
+from streams.rule.budget import BudgetPolicy
+from streams.rule.budgetfile import BUDGETS_MAX, read_budget
 from streams.rule.faults import Faults, Form
 from streams.rule.model import (
     BreakerPolicy,
@@ -54,21 +56,29 @@ def parse_rules(text: str) -> RuleSet:
     data = load_yaml(text, faults)
     rules: list[Rule] = []
     breakers: list[BreakerPolicy] = []
+    budgets: list[BudgetPolicy] = []
     if isinstance(data, dict):
         form = Form(faults, "rules", data)
-        form.only(("groups", "breakers"))
+        form.only(("groups", "breakers", "budgets"))
         for place, group in _mappings(form, "groups"):
             rules.extend(_group(Form(faults, place, group)))
         for place, breaker in _mappings(form, "breakers"):
             breakers.append(_breaker(Form(faults, place, breaker)))
+        for place, budget in _mappings(form, "budgets"):
+            policy, alerts = read_budget(Form(faults, place, budget), _labels)
+            budgets.append(policy)
+            rules.extend(alerts)
     elif not faults:
         faults.note("rules", data, "a mapping with groups or breakers", "write groups: [] for no rules at all")
     _unique(faults, "alert", [rule.name for rule in rules if rule.name])
     _unique(faults, "breaker over", [policy.over for policy in breakers if policy.over])
+    _unique(faults, "budget", [policy.name for policy in budgets if policy.name])
+    if len(budgets) > BUDGETS_MAX:
+        faults.note("budgets", len(budgets), f"at most {BUDGETS_MAX} budgets", "give several keys limits in one budget")
     if len(rules) > RULES_MAX:
         faults.note("rules", len(rules), f"at most {RULES_MAX} rules", "give several rules one wider `over`")
     faults.settle("the rules cannot be used")
-    return RuleSet(tuple(rules), tuple(breakers))
+    return RuleSet(tuple(rules), tuple(breakers), tuple(budgets))
 
 
 def _mappings(form: Form, key: str) -> list[tuple[str, Mapping[Any, Any]]]:
@@ -81,8 +91,9 @@ def _mappings(form: Form, key: str) -> list[tuple[str, Mapping[Any, Any]]]:
         return []
     found: list[tuple[str, Mapping[Any, Any]]] = []
     for number, entry in enumerate(value, 1):
-        name = entry.get("alert", entry.get("name", entry.get("over"))) if isinstance(entry, dict) else None
-        word = {"groups": "group", "rules": "rule", "breakers": "breaker"}[key]
+        names = ("alert", "budget", "name", "over") if isinstance(entry, dict) else ()
+        name = next((entry[each] for each in names if each in entry), None)
+        word = {"groups": "group", "rules": "rule", "breakers": "breaker", "budgets": "budget"}[key]
         place = f"{word} {name[:NAME_CHARS_MAX]!r}" if isinstance(name, str) else f"{word} {number}"
         if key == "rules":
             place = f"{form.place}, {place}"

@@ -10,6 +10,7 @@ from streams.fold.families import FAMILIES
 from streams.fold.measure import DIMENSIONS, PARTITION
 from streams.fold.session import Pane
 from streams.fold.shapes import SHAPES
+from streams.fold.spending import Account
 from streams.fold.streamtime import MINUTE_MS, PANE_MS
 
 Key: TypeAlias = tuple[str, ...]  # label values, in the order of the subject's columns
@@ -36,6 +37,13 @@ class Reading(Protocol):
 
     def quantile(self, histogram: str, q: float, window_ms: int) -> float | None:
         """Return a quantile over the trailing closed panes in the stored unit, or None when nothing was observed."""
+
+    @property
+    def now_ms(self) -> int:
+        """The reading's end."""
+
+    def account(self, budget: str) -> Account | None:
+        """Return what the row has spent of a budget; None when it has no account of it."""
 
     def gauge(self, field: str) -> int | None:
         """Return a present value, ages counted up to the reading's end; None when there is nothing to measure."""

@@ -18,6 +18,8 @@ from streams.rule.alert import FIRING, INACTIVE, KEPT, PENDING, RESOLVED, Phase,
 from streams.rule.amount import amount_text, duration_text
 from streams.rule.breaker import CLOSED, HALF_OPEN, OPEN, PPM, BreakerTransition, State
 from streams.rule.breaker import transition_id as breaker_transition_id
+from streams.rule.budget import PPM as BURN_PPM
+from streams.rule.budget import Budget, BudgetPer, BudgetUnit, words
 from streams.rule.reading import SUBJECTS, Key, Unit
 from streams.rule.wording import render
 
@@ -50,6 +52,24 @@ class Completeness(Struct, frozen=True, omit_defaults=True):
     late: int = 0
     duplicate: int = 0
     rejected: int = 0
+
+
+class BudgetRecord(Struct, frozen=True, kw_only=True):
+    """What an alert of a budget is about: `spent`, `limit` and `remaining` are in `unit`, as stored.
+
+    `burn` is how fast it is being spent, as a multiple of the pace that spends the limit in just one period.
+    """
+
+    budget: str
+    per: BudgetPer
+    unit: BudgetUnit
+    spent: int
+    limit: int
+    remaining: int
+    period_start_ms: int | None
+    period_end_ms: int | None
+    runs_out_ms: int | None
+    burn: float | None
 
 
 class AlertRecord(Struct, frozen=True, kw_only=True):
@@ -88,6 +108,7 @@ class AlertRecord(Struct, frozen=True, kw_only=True):
     transition: int
     completeness: Completeness
     stop: bool = False  # guards deny calls for these labels while it fires
+    budget: BudgetRecord | None = None
 
 
 class BreakerRecord(Struct, frozen=True, kw_only=True):
@@ -195,6 +216,26 @@ def alert_record(moved: Transition, completeness: Completeness | None = None) ->
         transition=state.transition,
         completeness=completeness or Completeness(),
         stop=rule.stop,
+        budget=_budget(moved),
+    )
+
+
+def _budget(moved: Transition) -> BudgetRecord | None:
+    value, facts = moved.rule.value, moved.state.facts
+    if not isinstance(value, Budget) or facts is None:
+        return None
+    burn = facts.get("burn_ppm")
+    return BudgetRecord(
+        budget=value.budget,
+        per=value.per,
+        unit=value.unit,
+        spent=facts["spent"],
+        limit=facts["limit"],
+        remaining=facts["remaining"],
+        period_start_ms=facts.get("period_start_ms"),
+        period_end_ms=facts.get("period_end_ms"),
+        runs_out_ms=facts.get("runs_out_ms"),
+        burn=None if burn is None else burn / BURN_PPM,
     )
 
 
@@ -210,6 +251,7 @@ def _words(moved: Transition) -> dict[str, str]:
         "count": str(state.count),
         "window": duration_text(rule.window_ms),
         "for": duration_text(rule.for_ms),
+        **(words(rule.value, state.facts or {}, rfc3339) if isinstance(rule.value, Budget) else {}),
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from streams.rule.budget import Budget, spent
 from streams.rule.model import Gauge, Pace, Quantile, Ratio, Rule, Sum, Total
 from streams.rule.reading import Reading
 
@@ -34,14 +35,24 @@ class Verdict(Struct, frozen=True, gc=False):
     outcome: Outcome
     value: int | float | None
     count: int = 0
+    facts: dict[str, int] | None = None  # of a budget: what was spent, what is left, when it runs out
 
 
 def judge(rule: Rule, reading: Reading) -> Verdict:
     """Compare a row with a rule's limit, strictly; too few is neither breached nor a value to trust."""
+    if isinstance(rule.value, Budget):
+        return _budget(rule.value, reading)
     value, count = _LOOK[rule.value.__class__](rule.value, rule, reading)
     if value is None or count < rule.min_count:
         return Verdict(TOO_FEW, value, count)
     return Verdict(BREACHED if (value > rule.limit if rule.above else value < rule.limit) else CLEAR, value, count)
+
+
+def _budget(value: Budget, reading: Reading) -> Verdict:
+    found = spent(value, reading)
+    if found is None:
+        return Verdict(TOO_FEW, None)
+    return Verdict(BREACHED if found.reached else CLEAR, found.value, 0, found.facts)
 
 
 def recheck_ms(rule: Rule, reading: Reading, verdict: Verdict, now_ms: int) -> int | None:

@@ -43,6 +43,7 @@ KEYS_MAX: Final[Mapping[str, int]] = {
     MODEL.name: 50,
     PROVIDER.name: 20,
     TENANT.name: 200,
+    measure.USER.name: 0,  # who a person is, is nobody's label
     AGENT_TOOL.name: 500,
     measure.ENDPOINT.name: 100,
     measure.COMPONENT.name: 100,

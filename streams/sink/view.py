@@ -364,7 +364,7 @@ class View:
     def _overflows(self) -> list[Sample]:
         samples: list[Sample] = []
         for name, dimension in DIMENSIONS.items():
-            if dimension.columns:
+            if dimension.columns and self._shares[name]:  # where no key has a series, none is left out
                 group = self._groups[name].get((OVERFLOW,) * len(dimension.columns))
                 samples.append(Sample((name,), 0 if group is None else len(group.members)))
         return samples

@@ -4,6 +4,7 @@ from streams.fold.live import LivePane, LiveRow
 from streams.fold.panes import Panes
 from streams.fold.rollup import LifetimeRow
 from streams.fold.sketch import quantile
+from streams.fold.spending import Account
 from streams.fold.streamtime import MINUTE_MS
 
 
@@ -15,6 +16,15 @@ class SessionReading:
     def __init__(self, row: LiveRow, now_ms: int) -> None:
         self._row = row
         self._now_ms = now_ms
+
+    @property
+    def now_ms(self) -> int:
+        """The reading's end."""
+        return self._now_ms
+
+    def account(self, budget: str) -> Account | None:  # noqa: ARG002  a session's totals are its account
+        """Return None: the budget of a session is compared with its totals."""
+        return None
 
     def total(self, field: str) -> int:
         """Return a counter of the row."""
@@ -73,6 +83,15 @@ class KeyReading:
         self._bins: dict[tuple[str, int], dict[int, int]] = {}  # merged once per reading
         self._panes = panes
         self._now_ms = now_ms
+
+    @property
+    def now_ms(self) -> int:
+        """The reading's end."""
+        return self._now_ms
+
+    def account(self, budget: str) -> Account | None:
+        """Return what the key has spent of a budget."""
+        return self._row.accounts.get(budget)
 
     def total(self, field: str) -> int:
         """Return a measure since the key's first event."""

@@ -33,6 +33,7 @@ from streams.fold.session import OVERFLOW
 from streams.rule.model import RuleSet
 from streams.rule.reading import Key, Reading
 from streams.rule.records import Completeness
+from streams.stage.accounts import Accounts
 from streams.stage.gauges import GAUGE, GaugeTable
 from streams.stage.judging import NO_RULES, Judging
 from streams.stage.keys import dimension_key
@@ -123,6 +124,7 @@ class RollupsPartition:
         self._log_bins = log_bins
         self._gauges = GaugeTable()
         self._judging = Judging(rules or NO_RULES, f"{ROLLUPS_STAGE.name}-{partition}")
+        self._accounts = Accounts((rules or NO_RULES).budgets)
         self._loading: dict[bytes, bytes] = {}
 
     # ---- state --------------------------------------------------------------------------------------------------
@@ -270,6 +272,7 @@ class RollupsPartition:
                 self._take_gauges(keyed, delta)
             if offset <= keyed.row.stamp:
                 continue  # a torn transaction left this row, but not the meta row
+            self._accounts.open(keyed.row, keyed.panes, clock_ms)
             pane = None
             if delta.pane_ms >= 0:
                 at = home(delta.pane_ms, clock_ms)
@@ -283,6 +286,7 @@ class RollupsPartition:
                 add_delta(keyed.row, pane, delta, log_bins=self._log_bins)
             except LookupError as error:
                 raise _newer(self._partition, f"a batch has a histogram that is unknown here ({error})") from error
+            self._accounts.charge(keyed.row, delta, clock_ms)
             keyed.row.touched_ms = clock_ms
             self._dirty_rows[keyed.key] = keyed
 
@@ -407,6 +411,7 @@ class RollupsPartition:
         dirty = self._dirty_rows | self._reset_rows if self._reset_rows else self._dirty_rows
         for key, keyed in dirty.items():
             keyed.row.stamp = stamp
+            self._accounts.note(keyed.row, keyed.panes, self._clock)
             rows.append((lifetime_key(key), encode_row(keyed.row)))
         for at, key in self._dirty_panes:
             pane = self._keyed[key].panes.rows.get(at)

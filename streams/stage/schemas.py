@@ -10,16 +10,23 @@ from typing import Any, Final
 
 import msgspec
 
-from streams.event.codec import Reason
+from streams.event.codec import MS_END, Reason
 from streams.event.command import COMMAND_SCHEMA, COMMANDS, Command
 from streams.event.model import KINDS, SCHEMA_VERSION, Envelope
 from streams.fold.gauges import GaugeDelta
 from streams.fold.rollup import BATCH_SCHEMA, Delta, Histogram, ResetOrder, RollupBatch
-from streams.fold.streamtime import LATE_PANE
-from streams.rule.alert import FOR_RAISED, KEY_EXPIRED, NO_LONGER_ENOUGH, RECOVERED, RULE_REMOVED, SESSION_ENDED
+from streams.rule.alert import (
+    FOR_RAISED,
+    KEY_EXPIRED,
+    NO_LONGER_ENOUGH,
+    PERIOD_ENDED,
+    RECOVERED,
+    RULE_REMOVED,
+    SESSION_ENDED,
+)
 from streams.rule.breaker import Signal, State
 from streams.rule.records import SCHEMA as RECORD_SCHEMA
-from streams.rule.records import AlertRecord, BreakerRecord, Completeness
+from streams.rule.records import AlertRecord, BreakerRecord, BudgetRecord, Completeness
 from streams.sink.document import SCHEMA as DOCUMENT_SCHEMA
 from streams.sink.document import Document, DocumentPlace, DocumentSeries
 from streams.stage import examples
@@ -68,7 +75,9 @@ _SHARE: Final = {"minimum": 0, "maximum": 1}
 _NAMED: Final = {"minLength": 1}
 _DIGEST: Final = {"pattern": "^[0-9a-f]{32}$"}
 _UNKNOWN: Final = {"minimum": -1}  # −1 stands for a time that there is not
-_ALERT_REASONS: Final = (RECOVERED, NO_LONGER_ENOUGH, FOR_RAISED, SESSION_ENDED, KEY_EXPIRED, RULE_REMOVED)
+_ALERT_REASONS: Final = (
+    RECOVERED, PERIOD_ENDED, NO_LONGER_ENOUGH, FOR_RAISED, SESSION_ENDED, KEY_EXPIRED, RULE_REMOVED,
+)  # fmt: skip
 
 # Events carry their bounds in their types, because the decoder checks them.  These records are written by the stages
 # alone, and checking them again would only cost time: what is always true of them is said here, and tested.
@@ -78,7 +87,7 @@ _BOUNDS: Final[Mapping[type[msgspec.Struct], Mapping[str, Schema]]] = {
         "duplicate": _NATURAL, "rejected": _NATURAL, "schema": {"const": BATCH_SCHEMA},
     },
     ResetOrder: {"command": _NAMED, "time_ms": _NATURAL},
-    Delta: {"dimension": _NAMED, "pane_ms": {"minimum": LATE_PANE}},
+    Delta: {"dimension": _NAMED, "pane_ms": {"exclusiveMinimum": -MS_END, "exclusiveMaximum": MS_END}},
     GaugeDelta: {"forgotten": _NATURAL},
     Histogram: {"min_us": _UNKNOWN, "max_us": _UNKNOWN},
     DeadLetter: {
@@ -93,6 +102,7 @@ _BOUNDS: Final[Mapping[type[msgspec.Struct], Mapping[str, Schema]]] = {
         "time_ms": _NATURAL, "active_since_ms": _NATURAL, "transition": _POSITIVE,
         "reason": {"enum": [*_ALERT_REASONS, None]},
     },
+    BudgetRecord: {"spent": _NATURAL, "limit": _POSITIVE, "remaining": _NATURAL},
     PayloadRecord: {
         "id": _NAMED, "time_ms": _NATURAL, "agent": _NAMED, "body_bytes": _NATURAL, "cut_bytes": _NATURAL,
         "partition": _NATURAL, "offset": _NATURAL, "schema": {"const": PAYLOAD_SCHEMA},

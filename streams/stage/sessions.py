@@ -21,7 +21,7 @@ from streams.fold.live import LivePane, LiveRow
 from streams.fold.price import Pricer
 from streams.fold.rollup import Delta, attach
 from streams.fold.session import CLOSED_KEPT_MS, GAP_MS, RowKey
-from streams.fold.streamtime import GRACE_MS, LATE_PANE, MINUTE_MS, PANE_MS, SKEW_MS, pane_start
+from streams.fold.streamtime import GRACE_MS, LATE_PANE, MINUTE_MS, PANE_MS, SKEW_MS, late_pane, pane_start
 from streams.rule.model import RuleSet
 from streams.rule.reading import SESSION, Key, Reading
 from streams.rule.records import Completeness
@@ -296,7 +296,7 @@ class SessionsPartition:
             else:
                 late += 1
                 row.late += 1
-                apply(row, None, event, cells, LATE_PANE, event_ms)
+                apply(row, None, event, cells, late_pane(event_ms), event_ms)
             if event.trace_id is not None or event.__class__ is Payload:
                 self._asides.take(event, event_ms=event_ms, offset=record.offset, counted=counted)
         self._watermark, self._clock = watermark, clock

@@ -25,6 +25,7 @@ PLURALS: Final[Mapping[str, str]] = {
     "models": "model",
     "providers": "provider",
     "tenants": "tenant",
+    "users": "user",
     "agent-tools": "agent_tool",
     "partitions": "partition",
     "all": "all",
@@ -126,6 +127,13 @@ _AGENT: Final = (
     *_TOKENS,
     _in_flight("requests"),
 )
+_USER: Final = (
+    _sum("requests", "requests", "requests"),
+    _sum("model_calls", "model calls", "model_calls"),
+    _sum("tool_calls", "tool calls", "tool_calls"),
+    *_TOKENS,
+    _sum("unpriced", "unpriced", "unpriced"),
+)
 _PARTITION: Final = tuple(_sum(name, name.replace("_", " "), name) for name in PARTITION_COUNTS)
 DIMENSION_COLUMNS: Final[Mapping[str, tuple[Column[Entry], ...]]] = {
     "tool": _TOOL,
@@ -136,6 +144,7 @@ DIMENSION_COLUMNS: Final[Mapping[str, tuple[Column[Entry], ...]]] = {
     "tenant": _AGENT,
     "all": _AGENT,
     "partition": _PARTITION,
+    "user": _USER,
 }
 
 

@@ -71,8 +71,9 @@ class ExporterConfig:
             if getattr(self, name) <= 0
         ]
         for name, count in self.keys_max.items():
-            if name not in KEYS_MAX:
-                faults.append(f"keys of {name!r}: no such dimension, expected one of {', '.join(KEYS_MAX)}")
+            if not KEYS_MAX.get(name):
+                known = ", ".join(each for each, most in KEYS_MAX.items() if most)
+                faults.append(f"keys of {name!r}: no dimension with series, expected one of {known}")
             elif count < 1:
                 faults.append(f"keys of {name}: {count} given, expected 1 or more")
         if faults:

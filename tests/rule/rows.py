@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from streams.fold.spending import Account
 from streams.rule.model import Rule
 from streams.rule.parse import parse_rules
 
@@ -19,6 +20,7 @@ class Row:
     seen: list[tuple[int, str, int]] = field(default_factory=list)
     started_ms: dict[str, int] = field(default_factory=dict)  # ages: since when
     gauges: dict[str, int] = field(default_factory=dict)
+    accounts: dict[str, Account] = field(default_factory=dict)
 
     def add(self, at_ms: int, **amounts: int) -> None:
         """Let measures grow; `events` grows by one with them."""
@@ -39,6 +41,13 @@ class RowAt:
 
     row: Row
     end_ms: int
+
+    @property
+    def now_ms(self) -> int:
+        return self.end_ms
+
+    def account(self, budget: str) -> Account | None:
+        return self.row.accounts.get(budget)
 
     @property
     def open_ms(self) -> int:

@@ -11,7 +11,7 @@ from rare import CUSTOMS, EXPECTED
 
 from streams.fold.families import FAMILIES
 from streams.fold.gauges import GAUGES
-from streams.fold.measure import CUSTOM, DIMENSIONS, PARTITION
+from streams.fold.measure import CUSTOM, DIMENSIONS, PARTITION, USER
 from streams.sink.catalog import METRICS, OF_DIMENSION
 from streams.sink.custom import custom_metrics
 from streams.sink.metric import KEYS_MAX, SERIES_MAX, Metric
@@ -101,7 +101,7 @@ def test_every_gauge_is_shown_by_some_metric() -> None:
 def test_every_measure_and_histogram_is_shown_by_some_metric() -> None:
     """Sums of what is shown by type or reason are not, nor how many events a row is made of."""
     everyday = {"agent", "tool", "model", "provider", "tenant", "agent_tool", "all"}  # they hold the same
-    for some in (everyday, *({name} for name in DIMENSIONS if name not in everyday)):
+    for some in (everyday, *({name} for name in DIMENSIONS if name not in everyday | {USER.name})):
         metrics = [metric for metric in METRICS if metric.dimension is not None and metric.dimension.name in some]
         shown = {name for metric in metrics for part in metric.parts for name in (*part.plus, *part.minus)}
         held = {name for each in some for name in FAMILIES[each].measures}
@@ -226,8 +226,8 @@ def test_the_page_has_no_metric_that_the_catalogue_does_not_know() -> None:
 
 
 def test_every_dimension_but_the_sum_of_all_is_shown() -> None:
-    """Custom ones are shown when they are declared."""
-    assert {"all", "custom"} == {name for name in DIMENSIONS if not OF_DIMENSION[name]}
+    """Custom ones are shown when they are declared, and users never."""
+    assert {"all", "custom", "user"} == {name for name in DIMENSIONS if not OF_DIMENSION[name]}
 
 
 @pytest.mark.parametrize("promise", PROMISED, ids=lambda promise: promise.what)
