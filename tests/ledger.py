@@ -194,6 +194,19 @@ def added(event: Event) -> Totals:
     return totals
 
 
+def user_part(event: Event) -> Part | None:
+    """Say what an event adds to its user, if it names one and they have spent something."""
+    kind, spent = event["kind"], added(event)
+    if "user_id" not in event or not (kind in DURATIONS or "usage_reports" in spent):
+        return None
+    sums = {"events": 1}
+    if kind in DURATIONS:
+        sums[NOUNS[kind.partition("_")[0]]] = 1
+    for name in ("input_tokens", "output_tokens", "cost_nano_usd", "unpriced"):
+        grow(sums, name, spent.get(name, 0))
+    return Part("user", (event["user_id"],), sums, {})
+
+
 def durations(event: Event) -> dict[str, int]:
     """Say what an event adds to histograms, in stored units."""
     kind = event["kind"]
@@ -247,7 +260,8 @@ def dimension_totals(counted: Iterable[Counted]) -> dict[Place, KeyTotals]:
     for event, late, _ in counted:
         for place in places(event):
             totals.setdefault(place, KeyTotals()).add(event, late=late)
-        for part in rare_parts(event):
+        user = user_part(event)
+        for part in rare_parts(event) if user is None else (*rare_parts(event), user):
             totals.setdefault((part.dimension, part.labels), KeyTotals()).add_part(part, late=late)
     return totals
 

@@ -73,7 +73,7 @@ class ExporterConfig:
         for name, count in self.keys_max.items():
             if not KEYS_MAX.get(name):
                 known = ", ".join(each for each, most in KEYS_MAX.items() if most)
-                faults.append(f"keys of {name!r}: no dimension with series, expected one of {known}")
+                faults.append(f"keys of {name!r}: no such dimension of series, expected one of {known}")
             elif count < 1:
                 faults.append(f"keys of {name}: {count} given, expected 1 or more")
         if faults:

@@ -31,9 +31,10 @@ from ledger import (
 from rare import CUSTOMS
 from rare_ledger import buckets
 from simulation.broker import COMMANDS, DEAD_LETTER, EVENTS, ROLLUPS, Broker, Record
+from simulation.budgets import recount, wrong_accounts
 from simulation.orders import Recount, accepted, follow, orders_in, page_of, shown_of
 from simulation.owner import SESSIONS
-from simulation.verdicts import follow_alerts, follow_breakers, stored_alerts, stored_breakers
+from simulation.verdicts import RULES, follow_alerts, follow_breakers, stored_alerts, stored_breakers
 from simulation.world import World
 
 from streams.fold import session
@@ -96,6 +97,7 @@ class Judge:
         self.verdicts()
         self.conservation()
         self.per_key()
+        self.budgets()
         self.in_flight()
         self.gauges()
 
@@ -361,6 +363,12 @@ class Judge:
             elif place[0] != "partition":
                 assert place in expected
         assert not rest
+
+    def budgets(self) -> None:
+        """Every account holds what was spent in its periods, however late it was told."""
+        spent = recount((one for ledger in self.ledgers for one in ledger.counted), RULES)
+        clock_ms = max(part.clock_ms for part in self.rollups)
+        assert not (wrong := wrong_accounts(self.rows, clock_ms, spent, RULES)), "; ".join(wrong)
 
     def _hold(self, expected: KeyTotals, place: Place) -> None:
         sums = self.sums(place)

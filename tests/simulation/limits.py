@@ -25,7 +25,7 @@ _KNOBS: Final[tuple[tuple[ModuleType, str, tuple[int, ...]], ...]] = (
     (sessions, "EXPIRE_PER_TICK", (1, 5_000)),
     (session_table, "PACK_AFTER_MS", (1_000, 60_000)),
 )
-_CAPPED: Final = ("tool", "agent_tool", "model", "tenant", "a2a", "a2a_agent", "cache", "custom", "cycle")
+_CAPPED: Final = ("user", "tool", "agent_tool", "model", "tenant", "a2a", "a2a_agent", "cache", "custom", "cycle")
 
 
 @contextmanager

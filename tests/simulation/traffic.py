@@ -18,7 +18,7 @@ MINUTE_MS: Final = 60_000
 RETRY_MS: Final = 20 * MINUTE_MS  # nobody sends again later than that
 MODELS: Final = (("m-1", "p-1"), ("m-2", "p-1"), ("m|3\\", None), ("m-1", None))
 ERROR_TYPES: Final = ("rate_limit", "timeout", "network", "other")
-_OF_CALLS: Final = frozenset({"call_id", "parent_id", "agent", "session_id", "tenant"})
+_OF_CALLS: Final = frozenset({"call_id", "parent_id", "agent", "session_id", "tenant", "user_id"})
 # What these would say of calls is said by events of our own.
 _CALLS: Final = {"agent", "model", "tool", "token", "session", "heartbeat", "a2a"}
 _ENVELOPE: Final = {"id", "time", "agent", "session_id", "tenant"}
@@ -183,6 +183,8 @@ class Traffic:
             event["session_id"] = session
         if random.random() < 0.6:
             event["tenant"] = f"tenant-{random.choice('xy')}"
+        if random.random() < 0.4:
+            event["user_id"] = f"user-{random.choice('pqr')}"
         if self._open and random.random() < 0.45:
             return self._ended(event, now_ms)
         event |= random.choice(_BEGINNINGS)(self)
