@@ -39,6 +39,8 @@ COMMANDS: Final = {
     "notify": _Command("notify", "notify", _RUN),
     "tables": _Command("tables", "tables", _LOOK),
     "alerts": _Command("alerts", "alerts", _LOOK),
+    "budgets": _Command("budgets", "budgets", _LOOK),
+    "advice": _Command("advice", "advice", _LOOK),
     "board": _Command("board", "board", _LOOK),
     "doctor": _Command("doctor", "doctor", _LOOK),
     "reset": _Command("reset", "reset", _CHANGE),

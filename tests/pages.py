@@ -34,6 +34,8 @@ groups:
       - {alert: ToolFails, over: tool, value: {sum: tool_calls_error}, window: 1m, above: 0, severity: critical}
 breakers:
   - {over: tool, failure_rate: 0.3, min_calls: 3}
+budgets:
+  - {budget: tenant-day, over: tenant, of: cost, limit: 1 USD, per: day}
 """
 )
 

@@ -19,6 +19,7 @@ ROLLING_HOURS: Final = 24
 SLACK_MS: Final = HOUR_MS  # of a new row: its first events may be older than it is, by the grace and no more
 
 Per: TypeAlias = Literal["hour", "day", "rolling_day", "month"]
+BudgetUnit: TypeAlias = Literal["nano_usd", "tokens", "count"]
 PERIODS: Final[tuple[Per, ...]] = ("hour", "day", "rolling_day", "month")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,7 +40,7 @@ class Account(Struct, array_like=True, gc=False):
     """
 
     per: Per
-    unit: str
+    unit: BudgetUnit
     fields: tuple[str, ...]
     limit: int
     since_ms: int = 0
@@ -109,7 +110,7 @@ def charge(account: Account, sums: Mapping[str, int], pane_ms: int, now_ms: int)
 
 
 def opened(
-    per: Per, unit: str, fields: tuple[str, ...], panes: Iterable[tuple[int, Mapping[str, int]]], created_ms: int,
+    per: Per, unit: BudgetUnit, fields: tuple[str, ...], panes: Iterable[tuple[int, Mapping[str, int]]], created_ms: int,
     now_ms: int,
 ) -> Account:  # fmt: skip
     """Open an account of a key that may have spent before: what its panes (start, sums) know is charged.

@@ -10,14 +10,13 @@ from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from streams.fold.spending import Account, Per, length_ms, span_at
+from streams.fold.spending import Account, BudgetUnit, Per, length_ms, span_at
 from streams.fold.streamtime import HOUR_MS
 from streams.rule.amount import amount_text
 from streams.rule.linear import Linear
 
 Key: TypeAlias = tuple[str, ...]
 BudgetPer: TypeAlias = Literal["session"] | Per
-BudgetUnit: TypeAlias = Literal["nano_usd", "tokens", "count"]
 
 PPM: Final = 1_000_000
 RECENT_MS: Final = HOUR_MS  # what was spent lately is asked of this window, unless a burn asks of another

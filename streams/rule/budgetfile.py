@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 
 from streams.event.model import CALL_STATUSES, TOOL_STATUSES
 from streams.fold.measure import AGENT, AGENT_TOOL, ALL, MODEL, PROVIDER, TENANT, TOOL, USER
-from streams.fold.spending import DAY_MS, PERIODS
+from streams.fold.spending import DAY_MS, PERIODS, BudgetUnit
 from streams.rule.amount import SHAPES, amount, amount_text
-from streams.rule.budget import PPM, RECENT_MS, Budget, BudgetPer, BudgetPolicy, BudgetUnit
+from streams.rule.budget import PPM, RECENT_MS, Budget, BudgetPer, BudgetPolicy
 from streams.rule.faults import Form
 from streams.rule.linear import Linear
 from streams.rule.model import Pace, Rule, Severity

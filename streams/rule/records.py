@@ -14,12 +14,13 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from streams.fold.spending import BudgetUnit
 from streams.rule.alert import FIRING, INACTIVE, KEPT, PENDING, RESOLVED, Phase, Transition, fingerprint, transition_id
 from streams.rule.amount import amount_text, duration_text
 from streams.rule.breaker import CLOSED, HALF_OPEN, OPEN, PPM, BreakerTransition, State
 from streams.rule.breaker import transition_id as breaker_transition_id
 from streams.rule.budget import PPM as BURN_PPM
-from streams.rule.budget import Budget, BudgetPer, BudgetUnit, words
+from streams.rule.budget import Budget, BudgetPer, words
 from streams.rule.reading import SUBJECTS, Key, Unit
 from streams.rule.wording import render
 

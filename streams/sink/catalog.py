@@ -21,6 +21,7 @@ from streams.fold.measure import (
     TOOL,
     Dimension,
 )
+from streams.sink.budgets import OF_BUDGETS
 from streams.sink.catalog_code import OF_CODE
 from streams.sink.catalog_services import OF_SERVICES
 from streams.sink.catalog_stream import OF_STREAM
@@ -310,6 +311,7 @@ METRICS: Final = (
     *OF_CODE,
     *GAUGES,
     *DERIVED,
+    *OF_BUDGETS,
     *OF_STREAM,
     *OF_EXPORTER,
 )

@@ -21,6 +21,7 @@ from streams.fold.rollup import LifetimeHistogram, LifetimeRow, LogBins, PaneRow
 from streams.fold.session import OVERFLOW
 from streams.fold.shapes import bounds_of
 from streams.fold.sketch import DURATION_BOUNDS_US
+from streams.sink.budgets import budget_samples
 from streams.sink.levels import Levels
 from streams.sink.metric import KEYS_MAX, Sample
 from streams.sink.verdicts import Alerts, Breakers
@@ -223,6 +224,7 @@ class View:
         self._order: dict[str, list[Group]] = {name: [] for name in DIMENSIONS}
         self._panes: dict[Place, bytes] = {}
         self._metas: dict[int, Meta] = {}
+        self._accounts: dict[Place, None] = {}  # rows with budgets
         self._watchers: list[set[Group]] = []
         self.alerts = Alerts(started_ms)
         self.breakers = Breakers()
@@ -265,6 +267,7 @@ class View:
             if group is None:
                 return
             del self._places[place]
+            self._accounts.pop(place, None)
             group.put(place, None)
             if group.empty:
                 del self._groups[group.dimension][group.labels]
@@ -277,6 +280,10 @@ class View:
                 return
             group = group or self._group(place, row)
             group.put(place, row)
+            if isinstance(row, LifetimeRow) and row.accounts:
+                self._accounts[place] = None
+            else:
+                self._accounts.pop(place, None)
         for changed in self._watchers:
             changed.add(group)
 
@@ -334,16 +341,24 @@ class View:
         """How many lifetime and gauge rows there are."""
         return len(self._places)
 
-    def samples(self) -> dict[str, list[Sample]]:
-        """Return the metrics that are no rows, by name."""
+    def samples(self, now_ms: int = -1) -> dict[str, list[Sample]]:
+        """Return the metrics that are no rows, by name; budgets as they stand now, or later when the rows are."""
         return {
             "agent_stream_events_unreconciled": [Sample((), self._unreconciled())],
             "agent_stream_watermark_timestamp_seconds": self._watermarks(),
             "agent_series_overflow_keys": self._overflows(),
             "agent_sources_forgotten_total": self._forgotten(),
+            **budget_samples(self._budgeted(), max([now_ms, *(meta.clock_ms for meta in self._metas.values())])),
             **self.alerts.samples(),
             **self.breakers.samples(),
         }
+
+    def _budgeted(self) -> Iterator[LifetimeRow]:
+        """Yield the rows with accounts that have series of their own, in the order of their arrival."""
+        for place in self._accounts:
+            group = self._places[place]
+            if OVERFLOW not in group.labels:
+                yield group.members[place]
 
     def _unreconciled(self) -> int:
         counted = sum(

@@ -148,7 +148,7 @@ class Exporter:
             self._failure = error
             self._failed.set()
             raise Unready(str(error)) from error
-        return view, {**view.samples(), **self._samples(view)}
+        return view, {**view.samples(_now_ms()), **self._samples(view)}
 
     async def _make(self, accept: str, wanted: str | None) -> Page:
         started = time.perf_counter()

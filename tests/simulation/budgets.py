@@ -10,7 +10,7 @@ from typing import Final
 from ledger import Counted, Event, Place, Totals, added, grow, places, user_part
 
 from streams.fold.rollup import LifetimeRow
-from streams.rule.parse import RuleSet
+from streams.rule.model import RuleSet
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

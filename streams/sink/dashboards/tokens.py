@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from streams.sink.dashboards.panel import Ask, Board, Section, Target, Variable, bars, dial, lines, ratio, stat
+from streams.sink.dashboards.panel import Ask, Board, Section, Target, Variable, bars, dial, lines, ratio, stat, table
 
 _VARIABLES: Final = (
     Variable("agent", "Agent", "agent_events_total", "agent"),
@@ -66,6 +66,20 @@ _COST: Final = Section(
              _ASK.increase("agent_provider_cost_usd_total", "provider")),
     ),
 )  # fmt: skip
+_BUDGETS: Final = Section(
+    "Budgets",
+    (
+        lines("Spent of each budget", "Share of the limit spent in this period, by budget and key.", "percentunit",
+              ratio(_ASK.level("agent_budget_spent", "budget", "key", how="max"),
+                    _ASK.level("agent_budget_limit", "budget", "key", how="max")), steps=((0.8, "yellow"), (1, "red"))),
+        lines("Burn", "Multiple of the pace that spends a budget in just its period.", "short",
+              _ASK.level("agent_budget_burn", "budget", "key", "window", how="max"), steps=((1, "yellow"),)),
+        table("Left", "What is left in this period, in the unit of the budget.", "short",
+              _ASK.level("agent_budget_remaining", "budget", "key", "unit", how="max")),
+        table("Runs out in", "How long each budget lasts at the rate of its last hour.", "s",
+              _ASK.level("agent_budget_run_out_seconds", "budget", "key", how="min")),
+    ),
+)  # fmt: skip
 _TRUST: Final = Section(
     "How far they can be trusted",
     (
@@ -90,5 +104,5 @@ TOKENS: Final = Board(
     "AgentStreams / Tokens and cost",
     "Tokens and money: by agent, model, provider and tenant. What nobody priced adds nothing to the cost.",
     _VARIABLES,
-    (_OVERVIEW, _TOKENS, _COST, _TRUST, _REPORTS),
+    (_OVERVIEW, _TOKENS, _COST, _BUDGETS, _TRUST, _REPORTS),
 )

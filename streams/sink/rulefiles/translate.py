@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from streams.fold.session import OVERFLOW
 from streams.rule.amount import amount_text, duration_text
+from streams.rule.budget import Budget
 from streams.rule.model import Gauge, Quantile, Ratio, Rule, Sum, Total
 from streams.rule.reading import SESSION
 from streams.rule.wording import render
@@ -76,6 +77,8 @@ def translate(rule: Rule) -> Translation:
 
 def _condition(rule: Rule, records: dict[str, Record]) -> str:
     """Write what the rule compares, and the count below which it says nothing."""
+    if isinstance(rule.value, Budget):
+        raise Untranslatable("what was spent within a period of the calendar is no growth of a counter")
     if rule.over not in OF_DIMENSION:
         raise Untranslatable(f"the numbers of a single {rule.over} are not exported")
     if rule.window_ms and rule.window_ms < WINDOW_MS_LEAST:
@@ -116,7 +119,7 @@ def _limit(rule: Rule) -> str:
             scale = _observed(rule, rule.value.of).scale
         case Sum() | Total():
             scale = _source(rule, rule.value.fields[0]).metric.scale
-        case Gauge():
+        case Gauge() | Budget():
             scale = 1
     return f"{rule.limit / scale:.15g}"
 

@@ -25,7 +25,9 @@ from streams.worker.rows import entry_dict, flat, session_dict, text_of
 from streams.worker.tables import Tables
 from streams.worker.tail import Records, rows_of
 
-Kind = Literal["sessions", "tools", "agents", "models", "providers", "tenants", "users", "agent-tools", "partitions", "all"]
+Kind = Literal[
+    "sessions", "tools", "agents", "models", "providers", "tenants", "users", "agent-tools", "partitions", "all"
+]
 SESSIONS: Final = "sessions"
 REFRESH_S: Final = 1.0
 NAME_COLUMNS: Final = 16  # what a narrow terminal leaves of a name
