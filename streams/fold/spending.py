@@ -110,9 +110,13 @@ def charge(account: Account, sums: Mapping[str, int], pane_ms: int, now_ms: int)
 
 
 def opened(
-    per: Per, unit: BudgetUnit, fields: tuple[str, ...], panes: Iterable[tuple[int, Mapping[str, int]]], created_ms: int,
+    per: Per,
+    unit: BudgetUnit,
+    fields: tuple[str, ...],
+    panes: Iterable[tuple[int, Mapping[str, int]]],
+    created_ms: int,
     now_ms: int,
-) -> Account:  # fmt: skip
+) -> Account:
     """Open an account of a key that may have spent before: what its panes (start, sums) know is charged.
 
     Panes are kept for a day in hours, so an hour and a day begin complete but for what came late; a month may not.

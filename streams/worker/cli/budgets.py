@@ -29,9 +29,7 @@ EXAMPLES: Final = (
     "agent-streams budgets --json",
 )
 SHOWN: Final = 30
-_NONE: Final = (
-    "no key has an account yet: name budgets in the rules of the workers (docs/budgets.md), and let agents work"
-)
+_NONE: Final = "no key has an account yet: name budgets in the workers' rules (docs/budgets.md), and let agents work"
 
 
 def budgets(
