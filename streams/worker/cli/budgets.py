@@ -48,7 +48,7 @@ def budgets(
             found.take(suffix, partition, key, value)
 
     asyncio.run(read_whole(kafka, settings.topic_prefix, [ROLLUPS_CHANGELOG.suffix], take))
-    at_ms = now_ms()
+    at_ms = max([now_ms(), *(meta.clock_ms for meta in found.rollups.meta.values())])  # events may be ahead
     shown = of_tables(found, at_ms, budget)
     if as_json:
         print_json({"time_ms": at_ms, "count": len(shown), "budgets": [as_dict(each) for each in shown[:limit]]})
