@@ -146,6 +146,17 @@ def evidence(given: Given, window_ms: int) -> str:
     )
 
 
+def reference() -> str:
+    """Return the table as Markdown."""
+    lines = ["| advice | of each | speaks | least | what to do |", "|---|---|---|---|---|"]
+    for row in ADVICE:
+        each = "all together" if row.whole else " × ".join(row.dimension.columns)
+        said = row.says.format(key="…", value="*x*", limit="", count="")
+        when = f"{said} *x* {'above' if row.above else 'below'} {amount_text(row.limit, row.unit)}"
+        lines.append(f"| `{row.name}` | {each} | {when} | {row.least:,} {row.counted} | {row.todo} |")
+    return "\n".join(lines) + "\n"
+
+
 # ---- ways to look ----------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ EXPECTED: Final = frozenset({
     "rejected_time", "rejected_undeclared", "session ended", "calls in flight", "abandoned", "unmatched", "relabelled",
     "gauge", "gauge of several sources", "gauge expired", "gauge of the overflow",
     "overflow row", "pane of 10000", "pane of 60000", "pane of 3600000",
-    *_MONEY,
+    *_MONEY, "account", "account of two periods", "account charged late",
     "command accepted", "command repeated", "command rejected", "order for one", "order for all", "reset in part",
     "row reset", "row that grew since",
     *(f"alert {word}" for word in WORDS.values()), *(f"circuit {state}" for state in STATES.values()),
@@ -49,6 +49,11 @@ def reached(world: World) -> Counter[str]:
         found["row reset"] += any(row.baseline is not None for row in rows)
         found["row that grew since"] += any(row.baseline is not None and shown_of(row) for row in rows)
         found["overflow row"] += rows[0].ordinal < 0
+        for account in (account for row in rows for account in row.accounts.values()):
+            found["account"] += 1
+            found["account of two periods"] += account.per == "hour" and len(account.spent) > 1
+            in_panes = sum(pane.sums.get(name, 0) for pane in judge.panes[place] for name in account.fields)
+            found["account charged late"] += account.per == "day" and sum(account.spent.values()) > in_panes
         for pane in judge.panes[place]:
             found[f"pane of {pane.size_ms}"] += 1
     return found + _in_gauges(judge) + _in_sums(judge) + _in_logs(world) + _in_verdicts(world)

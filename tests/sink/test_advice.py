@@ -1,6 +1,7 @@
 """Advice: every row can be provoked by events, none speaks of little data, and numbers are those of the window."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -8,11 +9,12 @@ from through_stages import Stages
 
 from streams.fold.families import FAMILIES
 from streams.fold.measure import DIMENSIONS, PARTITION
-from streams.sink.advice import ADVICE, KEYS_SHOWN, Advice, Figures, advise, evidence, together
+from streams.sink.advice import ADVICE, KEYS_SHOWN, Advice, Figures, advise, evidence, reference, together
 from streams.topology import ROLLUPS_CHANGELOG
 from streams.worker.cli.advice import figures, text
 from streams.worker.tables import Tables
 
+DOCS: Final = Path(__file__).parents[2] / "docs/advice.md"
 T0: Final = 1_763_724_000_000
 HOUR_MS: Final = 3_600_000
 
@@ -106,6 +108,14 @@ def test_a_row_reads_what_its_rows_hold_and_says_what_to_do(row: Advice) -> None
     assert row.least > 1
     assert DIMENSIONS[row.dimension.name] is row.dimension
     assert "{value}" in row.says
+
+
+def test_documentation_is_the_table() -> None:
+    _, _, rest = DOCS.read_text("utf-8").partition("<!-- advice -->\n")
+    table, end, _ = rest.partition("<!-- end -->")
+
+    assert end, "docs/advice.md has lost its comments"
+    assert reference() == table
 
 
 def test_nothing_is_said_of_nothing() -> None:
