@@ -50,6 +50,8 @@ class Account(Struct, array_like=True, gc=False):
 
     def spent_in(self, span: Span) -> int:
         """Return what was spent within a period."""
+        if self.per != "rolling_day":
+            return self.spent.get(span.start_ms, 0)
         return sum(amount for start_ms, amount in self.spent.items() if span.start_ms <= start_ms < span.end_ms)
 
     def spent_within(self, window_ms: int, now_ms: int) -> int:

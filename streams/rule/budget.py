@@ -84,27 +84,25 @@ class Spent(NamedTuple):
 
 
 def spent(value: Budget, reading: Spender) -> Spent | None:
-    """Look at a row's account, or at a session's totals; None when the row has no such budget."""
+    """Look at a row's account, or at a session's totals; None when the row has no such budget.
+
+    How fast and how long is asked of the panes only when there is something to tell: most looks find nothing.
+    """
     if value.per == "session":
         total = sum(reading.total(field) for field in value.fields)
-        return _share(value, total, _facts(total, value.limit))
+        return Spent(_reached(total, value.limit, value), total / value.limit, _facts(total, value.limit))
     account = reading.account(value.budget)
     if account is None:
         return None
-    now_ms = reading.now_ms
-    span = span_at(value.per, now_ms)
-    amount = account.spent_in(span)
-    recent_ms = value.long_ms or RECENT_MS
-    recent = sum(reading.window(field, recent_ms) for field in value.fields)
-    facts = _facts(amount, account.limit) | {"period_start_ms": span.start_ms, "period_end_ms": span.end_ms}
-    out_ms = runs_out_ms(account.limit - amount, recent, recent_ms, now_ms)
-    if out_ms is not None:
-        facts["runs_out_ms"] = out_ms
-    period_ms = length_ms(value.per, span)
-    facts["burn_ppm"] = burn_ppm(recent, recent_ms, account.limit, period_ms)
+    span = span_at(value.per, reading.now_ms)
+    amount, limit = account.spent_in(span), account.limit
+    facts = _facts(amount, limit) | {"period_start_ms": span.start_ms, "period_end_ms": span.end_ms}
     if value.long_ms:
-        return _burn(value, reading, recent, account, period_ms, facts)
-    return _share(value, amount, facts)
+        return _burn(value, reading, limit, length_ms(value.per, span), facts)
+    reached = _reached(amount, limit, value)
+    if reached:
+        _pace(facts, _within(value, reading, RECENT_MS), RECENT_MS, reading.now_ms, length_ms(value.per, span))
+    return Spent(reached, amount / limit, facts)
 
 
 def burn_ppm(amount: int, window_ms: int, limit: int, period_ms: int) -> int:
@@ -123,20 +121,31 @@ def _facts(amount: int, limit: int) -> dict[str, int]:
     return {"spent": amount, "limit": limit, "remaining": max(limit - amount, 0)}
 
 
-def _share(value: Budget, amount: int, facts: dict[str, int]) -> Spent:
-    limit = facts["limit"]
-    return Spent(amount * PPM >= limit * value.level_ppm, amount / limit, facts)
+def _reached(amount: int, limit: int, value: Budget) -> bool:
+    return amount * PPM >= limit * value.level_ppm
 
 
-def _burn(
-    value: Budget, reading: Spender, recent: int, account: Account, period_ms: int, facts: dict[str, int]
-) -> Spent:
-    lately = sum(reading.window(field, value.short_ms) for field in value.fields)
-    limit, level = account.limit, value.level_ppm
-    reached = _above(recent, value.long_ms, limit, period_ms, level) and _above(
-        lately, value.short_ms, limit, period_ms, level
-    )
-    return Spent(reached, facts["burn_ppm"] / PPM, facts)
+def _within(value: Budget, reading: Spender, window_ms: int) -> int:
+    return sum(reading.window(field, window_ms) for field in value.fields)
+
+
+def _pace(facts: dict[str, int], recent: int, recent_ms: int, now_ms: int, period_ms: int) -> None:
+    """Add how fast it goes, and until when."""
+    facts["burn_ppm"] = burn_ppm(recent, recent_ms, facts["limit"], period_ms)
+    out_ms = runs_out_ms(facts["remaining"], recent, recent_ms, now_ms)
+    if out_ms is not None:
+        facts["runs_out_ms"] = out_ms
+
+
+def _burn(value: Budget, reading: Spender, limit: int, period_ms: int, facts: dict[str, int]) -> Spent:
+    long_ms, short_ms, level = value.long_ms, value.short_ms, value.level_ppm
+    recent = _within(value, reading, long_ms)
+    burn = burn_ppm(recent, long_ms, limit, period_ms) / PPM
+    if not _above(recent, long_ms, limit, period_ms, level):
+        return Spent(False, burn, facts)
+    reached = _above(_within(value, reading, short_ms), short_ms, limit, period_ms, level)
+    _pace(facts, recent, long_ms, reading.now_ms, period_ms)
+    return Spent(reached, burn, facts)
 
 
 def _above(amount: int, window_ms: int, limit: int, period_ms: int, level_ppm: int) -> bool:

@@ -16,16 +16,26 @@ class Accounts:
 
     def __init__(self, budgets: Sequence[BudgetPolicy]) -> None:
         self._over: dict[str, list[BudgetPolicy]] = {}
+        self._opened: set[tuple[str, tuple[str, ...]]] = set()  # rows looked at since: at most as many as there are
+        self.use(budgets)
+
+    def use(self, budgets: Sequence[BudgetPolicy]) -> None:
+        """Go by these budgets from now on; a row follows when it is touched."""
+        self._over = {}
         for policy in budgets:
             self._over.setdefault(policy.over, []).append(policy)
-        self._opened: set[tuple[str, tuple[str, ...]]] = set()  # rows looked at since: at most as many as there are
+        self._opened.clear()
 
-    def open(self, row: LifetimeRow, panes: Panes, now_ms: int) -> None:
-        """Have a row keep the accounts that its budgets ask for, and no others; before a delta is added to it."""
+    def open(self, row: LifetimeRow, panes: Panes, now_ms: int) -> bool:
+        """Have a row keep the accounts that its budgets ask for, and no others; returns whether that changed it.
+
+        Before a delta is added, and before a live alert is judged: nobody may spend any more, so nothing touches it.
+        """
         policies = self._over.get(row.dimension, ())
         if (not policies and not row.accounts) or (row.dimension, row.labels) in self._opened:
-            return
+            return False
         self._opened.add((row.dimension, row.labels))
+        before = {name: (id(account), account.limit) for name, account in row.accounts.items()}
         limits = {} if row.ordinal < 0 else {policy.name: policy.limit_of(row.labels) for policy in policies}
         for name in [name for name in row.accounts if limits.get(name) is None]:
             del row.accounts[name]
@@ -33,6 +43,7 @@ class Accounts:
             limit = limits.get(policy.name)
             if limit is not None:
                 _account(row, policy, panes, now_ms).limit = limit
+        return before != {name: (id(account), account.limit) for name, account in row.accounts.items()}
 
     def charge(self, row: LifetimeRow, delta: Delta, now_ms: int) -> None:
         """Charge a delta that is added to a row."""

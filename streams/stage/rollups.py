@@ -378,7 +378,11 @@ class RollupsPartition:
 
     def _read(self, over: str, key: Key) -> Reading | None:
         keyed = self._keyed.get(dimension_key(over, key))
-        return None if keyed is None else KeyReading(keyed.row, keyed.panes, self._clock)
+        if keyed is None:
+            return None
+        if self._accounts.open(keyed.row, keyed.panes, self._clock):
+            self._reset_rows[keyed.key] = keyed
+        return KeyReading(keyed.row, keyed.panes, self._clock)
 
     def _judge(self) -> None:
         judging, clock = self._judging, self._clock
@@ -403,7 +407,7 @@ class RollupsPartition:
         self._coarsen()
         self._gauges.expire(self._clock)
         self._judge()
-        changed = self._dirty_panes or self._gauges.changed or self._judging.changed
+        changed = self._dirty_panes or self._reset_rows or self._gauges.changed or self._judging.changed
         if not (self._fed or self._passed or changed):
             return None
         stamp = self._next - 1

@@ -180,7 +180,7 @@ def test_a_budget_burns_when_both_windows_are_above_the_factor(within_hour: int,
 def test_facts_tell_the_rest() -> None:
     made = row(60)
     made.add(NOON - MINUTE_MS, cost_nano_usd=20)
-    facts: Any = judge(rule("BudgetSpent"), made.at(NOON)).facts
+    facts: Any = judge(rule("BudgetWarning:tenant-day:50"), made.at(NOON)).facts
 
     assert {
         "spent": 60, "limit": 100, "remaining": 40, "period_start_ms": NOON - 12 * HOUR_MS,

@@ -136,7 +136,7 @@ def test_a_row_that_loses_its_budget_loses_its_series() -> None:
     view = seen(stages)
     before = [each.budget for each in standings(view._budgeted(), NOON)]
     for part in stages.rollups:
-        part._accounts = type(part._accounts)(())
+        part._accounts.use(())
     stages.publish([usage(9, NOON + 1000)])
     after = seen(stages)
 
@@ -162,7 +162,7 @@ def test_a_budget_that_is_newer_than_its_period_says_since_when_it_counts() -> N
     stages.publish([usage(1, NOON - 3 * DAY_MS)])
     stages.tick(NOON)
     for part in stages.rollups:
-        part._accounts = type(part._accounts)(RULES.budgets)
+        part._accounts.use(RULES.budgets)
     stages.publish([usage(2, NOON + 1)])
     now = standing(stages, NOON, "user-month")
 

@@ -162,14 +162,18 @@ def test_a_key_may_have_a_limit_of_its_own_and_others_have_none() -> None:
 
 
 def test_a_limit_that_is_raised_lets_an_alert_recover() -> None:
+    """Guards stop whoever has spent it all, so nobody may ever touch the row again."""
     before, after = parse_rules(TENANT_DAY), parse_rules(TENANT_DAY.replace("limit: 10 USD", "limit: 50 USD"))
     stages = Stages(before, events=1)
     stages.publish([usage(1, EVENING, usd=10)])
     restart(stages, after)
-    stages.publish([usage(2, EVENING + 1000, usd=1)])
+    stages.tick(EVENING + 10_000)
 
     assert {("resolved", "recovered")} == {each[1:] for each in told(stages)[3:]}
-    assert {span_at("day", EVENING).start_ms: 11 * USD} == account(stages, "tenant", ("acme",), "tenant-day").spent
+    stored = account(stages, "tenant", ("acme",), "tenant-day")
+    assert (50 * USD, {span_at("day", EVENING).start_ms: 10 * USD}) == (stored.limit, stored.spent)
+    restart(stages, after)
+    assert stored == account(stages, "tenant", ("acme",), "tenant-day")
 
 
 def test_a_new_budget_begins_with_what_the_panes_of_the_period_know() -> None:
