@@ -18,7 +18,7 @@ from live_prometheus import Prometheus, prometheus
 from through_stages import of_every_kind
 
 from streams.event.model import KINDS
-from streams.rule.defaults import default_rules
+from streams.rule.defaults import default_rules, defaults_text
 from streams.sink.dashboards.boards import files
 from streams.stage import examples
 from streams.topology import EVENTS
@@ -32,6 +32,10 @@ RATE: Final = "5s"
 RANGE: Final = "15s"
 RULES: Final = sorted((ROOT / "k8s" / "rules").glob("*.yaml"))
 RULED: Final = {rule.name for rule in default_rules().rules}
+# None is shipped; this one is never spent.
+BUDGETS: Final = """
+budgets: [{budget: tokens-day, over: all, of: tokens, limit: 1000000000000000, per: day}]
+"""
 CAUSED: Final = {"ToolFailing", "EventsRejected", "SessionTokenVelocityHigh", "TokenVelocityHigh"}
 EXPORTER: Final = "agent-streams"
 WORKER: Final = "agent-streams-worker"
@@ -162,9 +166,14 @@ def firing(asking: Prometheus) -> set[str]:
     return {each["labels"]["alertname"] for each in asking.get("alerts")["alerts"] if each["state"] == "firing"}
 
 
-async def test_every_query_returns_data_and_every_rule_is_evaluated(kafka: str, prefix: str, tmp_path: Path) -> None:
+async def test_every_query_returns_data_and_every_rule_is_evaluated(
+    kafka: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The exporter is scraped under two names, as two exporters would be: no number may count double."""
     await create(kafka, prefix)
+    own_rules = tmp_path / "rules.yaml"
+    own_rules.write_text(defaults_text() + BUDGETS)
+    monkeypatch.setenv("AGENT_STREAMS_RULES_FILE", str(own_rules))
     health, port = free_ports(2)
     where = ["--bootstrap", kafka, "--prefix", prefix]
     # Two names of one exporter are two targets with the same numbers.
