@@ -149,13 +149,12 @@ def test_every_secret_can_come_from_a_file(tmp_path: Path) -> None:
 def test_secret_file_that_cannot_be_used_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
 ) -> None:
+    name = "secret"
     monkeypatch.chdir(tmp_path)  # long paths are cut in messages
     if content is not None:
-        Path("secret").write_bytes(content)
+        Path(name).write_bytes(content)
 
-    assert any(
-        "KAFKA_SASL_PASSWORD_FILE = 'secret'" in line for line in faults(**sasl(KAFKA_SASL_PASSWORD_FILE="secret"))
-    )
+    assert any(f"KAFKA_SASL_PASSWORD_FILE = '{name}'" in line for line in faults(**sasl(KAFKA_SASL_PASSWORD_FILE=name)))
 
 
 def test_secret_given_twice_is_refused(tmp_path: Path) -> None:
