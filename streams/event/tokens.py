@@ -96,7 +96,8 @@ _OTEL: Final = Dialect(
     cache_read="gen_ai.usage.cache_read.input_tokens|gen_ai.usage.cache_read_input_tokens",
     cache_write="gen_ai.usage.cache_write.input_tokens|gen_ai.usage.cache_creation.input_tokens"
     "|gen_ai.usage.cache_write_input_tokens|gen_ai.usage.cache_creation_input_tokens",
-    reasoning="gen_ai.usage.reasoning.output_tokens|gen_ai.usage.reasoning_tokens|llm.usage.reasoning_tokens",
+    reasoning="gen_ai.usage.reasoning.output_tokens|gen_ai.usage.reasoning_tokens|llm.usage.reasoning_tokens"
+    "|gen_ai.usage.details.reasoning_tokens",
 )
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
@@ -136,6 +137,15 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
     ),
     "otel": _OTEL,
     "openllmetry": _OTEL,
+    # PydanticAI's spans of whole runs: the sum of what their calls of models report as above.
+    "otel_aggregated": Dialect(
+        input=("gen_ai.aggregated_usage.input_tokens",),
+        output=("gen_ai.aggregated_usage.output_tokens",),
+        cache_read="gen_ai.aggregated_usage.cache_read.input_tokens",
+        cache_write="gen_ai.aggregated_usage.cache_write.input_tokens"
+        "|gen_ai.aggregated_usage.cache_creation.input_tokens",
+        reasoning="gen_ai.aggregated_usage.details.reasoning_tokens",
+    ),
     "openinference": Dialect(
         input=("llm.token_count.prompt",),
         output=("llm.token_count.completion",),

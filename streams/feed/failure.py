@@ -7,28 +7,10 @@ import asyncio
 import re
 from typing import Any, Final
 
+from streams.event.failures import BY_STATUS, error_type_of
 from streams.event.model import CallStatus, ErrorType, ToolStatus
 
 _CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_BY_STATUS: Final[dict[int, ErrorType]] = {
-    400: "validation",
-    401: "auth_failure",
-    403: "auth_failure",
-    408: "timeout",
-    422: "validation",
-    429: "rate_limit",
-    504: "timeout",
-}
-# In this order: a ConnectTimeout is a timeout, not a network error.
-_NAMES: Final[dict[ErrorType, str]] = {
-    "timeout": "timeout|deadlineexceeded",
-    "rate_limit": "ratelimit|toomanyrequests|throttl|resourceexhausted|quotaexceeded",
-    "auth_failure": "authentication|unauthori[sz]ed|permissiondenied|forbidden|invalidapikey",
-    "validation": "validation|badrequest|jsondecode|outputparser",
-    "network": "connect(?:ion)?error|connection(?:reset|refused|aborted|closed)|gaierror|networkerror",
-    "tool_error": "^tool(?:exception|error)$",
-}
-_BY_NAME: Final = tuple((re.compile(words, re.IGNORECASE), found) for found, words in _NAMES.items())
 # A pause for a human's answer travels as an exception; nothing went wrong.
 _PAUSES: Final = frozenset({"GraphBubbleUp", "GraphInterrupt"})
 _NAMES_MAX: Final = 16
@@ -62,13 +44,9 @@ def error_type(error: BaseException, otherwise: ErrorType = "other") -> ErrorTyp
     if isinstance(error, TimeoutError):
         return "timeout"
     status = http_status(error)
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
-    names = _names(error)
-    for pattern, found in _BY_NAME:
-        if any(pattern.search(name) for name in names):
-            return found
-    return otherwise
+    if status is not None and status in BY_STATUS:
+        return BY_STATUS[status]
+    return error_type_of(_names(error)) or otherwise
 
 
 def is_pause(error: BaseException) -> bool:

@@ -1,0 +1,1 @@
+"""OpenTelemetry in, CallbackEvents out: spans, log records and metrics of every dialect in one canonical model."""
