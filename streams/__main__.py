@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "worker": _Command("worker", "worker", _RUN),
     "exporter": _Command("exporter", "exporter", _RUN),
     "notify": _Command("notify", "notify", _RUN),
+    "ingest-otlp": _Command("ingest_otlp", "ingest_otlp", _RUN),
     "tables": _Command("tables", "tables", _LOOK),
     "alerts": _Command("alerts", "alerts", _LOOK),
     "budgets": _Command("budgets", "budgets", _LOOK),

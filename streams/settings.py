@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import SettingsConfigDict
 
 from streams import variables
+from streams.ingest_settings import IngestSettings
 from streams.output_settings import OTLP_FIELDS, OutputSettings, check_otlp
 from streams.profiles import PRODUCTION, WORKER_DEFAULTS
 from streams.rule.declared import EXAMPLE as CUSTOM_EXAMPLE
@@ -40,7 +41,7 @@ _ADDRESSES: Final = rf"^(?:{_ADDRESS})(?:,\s*(?:{_ADDRESS}))*$"
 _TOPIC_CHARS: Final = r"^[A-Za-z0-9._-]*$"  # what Kafka takes in a topic name
 
 
-class Settings(OutputSettings):
+class Settings(OutputSettings, IngestSettings):
     """Everything that can be set; `load` is how one is made."""
 
     model_config = SettingsConfigDict(

@@ -35,7 +35,8 @@ TOP_LEVEL_TAKES: Final = {
     "variables": set[str](),
     "profiles": set[str](),
     "output_settings": {"rule", "profiles", "variables"},
-    "settings": {"rule", "errors", "topology", "variables", "profiles", "output_settings"},
+    "ingest_settings": set[str](),
+    "settings": {"rule", "errors", "topology", "variables", "profiles", "output_settings", "ingest_settings"},
     "__main__": {"", "errors"},  # commands are imported by name, when they are called
 }
 IMPURE: Final = {

@@ -35,8 +35,11 @@ class Encoded(NamedTuple):
     redacted: Mapping[str, int]
 
 
-def encode_event(event: Envelope, *, source: bytes, seq: int, redactor: Redactor | None) -> Encoded | Refused:
-    """Encode one event and make sure that it decodes; `source` (as JSON) and `seq` go in unless it has a source."""
+def encode_event(event: Envelope, *, source: bytes | None, seq: int, redactor: Redactor | None) -> Encoded | Refused:
+    """Encode one event and make sure that it decodes; `source` (as JSON) and `seq` go in unless it has a source.
+
+    Without a `source` the event stays without: its id alone tells it from others.
+    """
     try:
         encoded = _encode_stamped(event, source, seq, redactor)
     except Exception:  # noqa: BLE001  whatever an agent put in there, it must not end its telemetry
@@ -49,11 +52,11 @@ def encode_event(event: Envelope, *, source: bytes, seq: int, redactor: Redactor
         return Refused.INVALID
 
 
-def _encode_stamped(event: Envelope, source: bytes, seq: int, redactor: Redactor | None) -> Encoded | Refused:
+def _encode_stamped(event: Envelope, source: bytes | None, seq: int, redactor: Redactor | None) -> Encoded | Refused:
     redacted: Mapping[str, int] = {}
     if redactor is not None:
         event, redacted = redact_event(event, redactor)
-    if event.source is None:
+    if event.source is None and source is not None:
         if event.seq is not None:
             event = replace(event, seq=None)
         # Spliced in as text: a copy of the struct would cost four times as much.

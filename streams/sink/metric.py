@@ -16,7 +16,7 @@ from streams.fold.shapes import StoredUnit, bounds_of, shape_of
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram", "info", "summary"]
 # Where the numbers of a metric come from when they are no rows: the view as a whole, or the process that serves it.
-Origin: TypeAlias = Literal["alerts", "breakers", "view", "exporter", "worker", "notify"]
+Origin: TypeAlias = Literal["alerts", "breakers", "view", "exporter", "worker", "notify", "ingest"]
 
 US_PER_SECOND: Final = 1_000_000
 NANO_PER_USD: Final = 1_000_000_000

@@ -174,3 +174,41 @@ OF_NOTIFY: Final = (
         unit="seconds",
     ),
 )
+
+_SIGNAL: Final = ("signal",)
+OF_INGEST: Final = (
+    own(
+        "agent_ingest_requests_total",
+        "counter",
+        "Requests or records with OTLP, by what became of them: taken, refused for what they were, or told to come "
+        "again.",
+        "ingest",
+        ("signal", "outcome"),
+    ),
+    own("agent_ingest_items_total", "counter", "Spans, log records and points that came in.", "ingest", _SIGNAL),
+    own(
+        "agent_ingest_rejected_items_total",
+        "counter",
+        "Spans, log records and points that could not be taken; their senders were told.",
+        "ingest",
+        _SIGNAL,
+    ),
+    own("agent_ingest_events_total", "counter", "Events written to Kafka and acknowledged.", "ingest", _SIGNAL),
+    own(
+        "agent_ingest_refused_events_total",
+        "counter",
+        "Events made of OTLP that cannot be sent: a number is out of bounds, or they are too large.",
+        "ingest",
+    ),
+    own(
+        "agent_ingest_strange_total",
+        "counter",
+        "What came in that no table knows; the names are at /strange.",
+        "ingest",
+        ("what",),
+    ),
+    own("agent_ingest_held_bytes", "gauge", "Bytes of requests that wait for Kafka.", "ingest", unit="bytes"),
+    own("agent_ingest_connections", "gauge", "Senders that are connected.", "ingest"),
+    own("agent_ingest_failures_total", "counter", "Connections to Kafka that failed and were made anew.", "ingest"),
+    own("agent_ingest_up", "gauge", "1 while Kafka takes events, else 0.", "ingest"),
+)

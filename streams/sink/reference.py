@@ -8,7 +8,7 @@ from typing import Final
 
 from streams.sink.catalog import METRICS
 from streams.sink.metric import KEYS_MAX, Metric
-from streams.sink.processes import OF_NOTIFY, OF_WORKER
+from streams.sink.processes import OF_INGEST, OF_NOTIFY, OF_WORKER
 
 _HEAD: Final = "| metric | kind | unit | labels | buckets | meaning | also known as |\n|---|---|---|---|---|---|---|\n"
 # The last row of a worker's is the exporter's too.
@@ -19,17 +19,18 @@ _SOURCES: Final = {
     "exporter": "The exporter itself",
     "worker": "A worker itself, on its own port",
     "notify": "Notify itself, on its own port",
+    "ingest": "The receiver of OTLP itself, on its own port",
 }
 
 
 def as_markdown(customs: Sequence[Metric] = ()) -> str:
     """Return all metrics as Markdown, declared ones last."""
-    return "\n".join(_sections((*METRICS, *OF_WORKER[:-1], *OF_NOTIFY, *customs)))
+    return "\n".join(_sections((*METRICS, *OF_WORKER[:-1], *OF_NOTIFY, *OF_INGEST, *customs)))
 
 
 def as_rows(customs: Sequence[Metric] = ()) -> Iterator[dict[str, object]]:
     """Yield all metrics for programs."""
-    for metric in (*METRICS, *OF_WORKER[:-1], *OF_NOTIFY, *customs):
+    for metric in (*METRICS, *OF_WORKER[:-1], *OF_NOTIFY, *OF_INGEST, *customs):
         yield {
             "name": metric.name,
             "kind": metric.kind,

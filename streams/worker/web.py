@@ -1,13 +1,14 @@
 """How does a process answer over HTTP?  One page of metrics, probes, and a page that says where they are.
 
-Only reads: GET and HEAD, no bodies, no data in probes.  Listens on loopback unless told otherwise.
+Only reads: GET and HEAD, no bodies, no data in probes; what takes more brings routes of its own.  Listens on loopback
+unless told otherwise.
 """
 
 import asyncio
 import errno
 import gzip
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Final, NamedTuple, Protocol
@@ -98,8 +99,9 @@ def negotiate(accept: str) -> str:
 class WebServer:
     """A site, listening."""
 
-    def __init__(self, config: WebConfig, site: Site) -> None:
+    def __init__(self, config: WebConfig, site: Site, routes: Sequence[web.RouteDef] = ()) -> None:
         self._config = config
+        self._routes = routes
         self._site = site
         self._making = 0
         self._runner: web.AppRunner | None = None
@@ -116,7 +118,11 @@ class WebServer:
             app.router.add_get(path, self._healthy)
         for path in ("/-/ready", "/readyz"):
             app.router.add_get(path, self._ready)
-        runner = web.AppRunner(app, access_log=None, keepalive_timeout=_IDLE_S, shutdown_timeout=1.0)
+        app.add_routes(self._routes)
+        # Whoever takes bodies unpacks them himself, up to a limit.
+        runner = web.AppRunner(
+            app, access_log=None, keepalive_timeout=_IDLE_S, shutdown_timeout=1.0, auto_decompress=False
+        )
         await runner.setup()
         site = web.TCPSite(runner, self._config.host, self._config.port)
         try:
@@ -131,6 +137,12 @@ class WebServer:
         host, port = runner.addresses[0][:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         _log.info("web_started address=%s", self.address)
+
+    @property
+    def connections(self) -> int:
+        """How many are connected."""
+        server = self._runner.server if self._runner is not None else None
+        return len(server.connections) if server is not None else 0
 
     async def stop(self) -> None:
         """Listen no more."""

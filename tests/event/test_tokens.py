@@ -75,6 +75,12 @@ TOLD: Final[dict[str, dict[str, Any]]] = {
         "gen_ai.usage.cache_read_input_tokens": 600, "gen_ai.usage.cache_creation_input_tokens": 100,
         "llm.usage.reasoning_tokens": 90,
     },
+    "otel_aggregated": {
+        "gen_ai.aggregated_usage.input_tokens": 1000, "gen_ai.aggregated_usage.output_tokens": 250,
+        "gen_ai.aggregated_usage.cache_read.input_tokens": 600,
+        "gen_ai.aggregated_usage.cache_creation.input_tokens": 100,
+        "gen_ai.aggregated_usage.details.reasoning_tokens": 90,
+    },
     "openinference": {
         "llm.token_count.prompt": 1000, "llm.token_count.completion": 250, "llm.token_count.total": 1250,
         "llm.token_count.prompt_details.cache_read": 600, "llm.token_count.prompt_details.cache_write": 100,
@@ -95,7 +101,7 @@ SILENT: Final = {
     "claude_code_metric": {"reasoning_tokens": 0},
 }
 NOT_TOLD_APART: Final = {"openai_agents", "xai_chat", "cohere", "strands", "pydantic_ai", "openllmetry",
-                         "claude_code", "claude_code_metric"}  # fmt: skip
+                         "claude_code", "claude_code_metric", "otel_aggregated"}  # fmt: skip
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

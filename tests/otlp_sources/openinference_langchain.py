@@ -1,11 +1,10 @@
-"""OpenInference: an agent of LangChain on OpenAI's client, both instrumented, so that every call has two spans."""
+"""OpenInference: an agent of LangChain with a tool that works and one that fails."""
 
 from langchain.agents import create_agent
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from openinference.instrumentation import using_session, using_user
 from openinference.instrumentation.langchain import LangChainInstrumentor
-from openinference.instrumentation.openai import OpenAIInstrumentor
 from surroundings import MODEL, calls, exporting, says, scripted_model
 
 
@@ -26,7 +25,6 @@ with (
     scripted_model([calls("search", {"text": "it"}), says("it is"), calls("boom", {})]) as url,
 ):
     LangChainInstrumentor().instrument(tracer_provider=provider)
-    OpenAIInstrumentor().instrument(tracer_provider=provider)
     model = ChatOpenAI(model=MODEL, base_url=url, api_key="none", max_retries=0)
     agent = create_agent(model, [search, boom], name="planner")
     with using_session("conversation-1"), using_user("u-1"):
