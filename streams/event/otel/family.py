@@ -4,7 +4,8 @@ Sessions are decided by one request alone, so that an exporter that sends it aga
 partition, and only there a repetition is known.  What encloses what may also be remembered from requests before.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from streams.event.otel import words
@@ -12,7 +13,8 @@ from streams.event.otel.roles import Role, role_of
 from streams.event.otel.wire import Span
 
 DEPTH_MAX: Final = 64  # of spans within spans; what is further out is not asked
-REMEMBERED_MAX: Final = 20_000  # spans, and traces; about 4 MB
+REMEMBERED_MAX: Final = 20_000  # spans, and traces; about 8 MB
+_NOTHING: Final[frozenset[str]] = frozenset()
 
 
 class Memory:
@@ -21,16 +23,16 @@ class Memory:
     __slots__ = ("_agents", "_around")
 
     def __init__(self) -> None:
-        self._around: dict[tuple[str, str, str], None] = {}
+        self._around: dict[tuple[str, str], frozenset[str]] = {}
         self._agents: dict[str, str] = {}
 
-    def enclose(self, span_id: str, trace_id: str, what: str) -> None:
-        """Note that this span encloses a call of a model, or of the tool named."""
-        _remember(self._around, (trace_id, span_id, what), None)
+    def enclose(self, span_id: str, trace_id: str, what: AbstractSet[str]) -> None:
+        """Note that this span encloses calls: of a model, or of tools by their names."""
+        _remember(self._around, (trace_id, span_id), self.enclosed(span_id, trace_id) | what)
 
-    def encloses(self, span_id: str, trace_id: str, what: str) -> bool:
-        """Does this span enclose such a call?"""
-        return (trace_id, span_id, what) in self._around
+    def enclosed(self, span_id: str, trace_id: str) -> AbstractSet[str]:
+        """Return which calls this span encloses."""
+        return self._around.get((trace_id, span_id), _NOTHING)
 
     def name_agent(self, trace_id: str, agent: str) -> None:
         """Note who works in a trace."""
@@ -68,7 +70,7 @@ class Family:
         """Tell what a span is: one that encloses another of the same call only encloses."""
         role = self._roles[span.trace_id, span.span_id]
         what = _what(span, role)
-        return Role.AROUND if what and self._memory.encloses(span.span_id, span.trace_id, what) else role
+        return Role.AROUND if what and what in self._memory.enclosed(span.span_id, span.trace_id) else role
 
     def is_doubled(self, span: Span) -> bool:
         """Is this a call of a model that a span inside it tells of too?"""
@@ -117,18 +119,21 @@ class Family:
 
     def _enclose(self, span: Span) -> None:
         """Let everything right around a call know that it tells of the same, up to where another call begins."""
-        what = _what(span, self._roles[span.trace_id, span.span_id])
-        if not what or not span.parent_id:
+        role = self._roles[span.trace_id, span.span_id]
+        own = _what(span, role)
+        # What came before may have told what is inside a span that is no call itself.
+        inside = frozenset({own}) if own else self._memory.enclosed(span.span_id, span.trace_id)
+        if not inside or not span.parent_id or role is Role.AGENT:
             return
         last = span
         for each in self._above(span):
             role = self._roles[each.trace_id, each.span_id]
-            if role is Role.AGENT or (_what(each, role) not in ("", what)):
+            if role is Role.AGENT or (role in {Role.MODEL, Role.TOOL} and _what(each, role) not in inside):
                 return
-            self._memory.enclose(each.span_id, each.trace_id, what)
+            self._memory.enclose(each.span_id, each.trace_id, inside)
             last = each
         if last.parent_id:
-            self._memory.enclose(last.parent_id, last.trace_id, what)
+            self._memory.enclose(last.parent_id, last.trace_id, inside)
 
 
 def _what(span: Span, role: Role) -> str:
@@ -147,8 +152,3 @@ def service_of(resource: Any) -> str:
     """Return the service's name, or `agent` when nobody has named one."""
     named = str(resource.get(words.SERVICE) or "")
     return "agent" if not named or named.startswith(words.NO_SERVICE) else named
-
-
-def resources(spans: Iterable[Span]) -> set[str]:
-    """Return the names of the services that speak."""
-    return {service_of(span.resource) for span in spans}
