@@ -107,7 +107,7 @@ def _taking() -> Iterator[tuple[str, list[bytes]]]:
     bodies: list[bytes] = []
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802  the name the base class calls
+        def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.path == "/v1/traces":
                 bodies.append(gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body)

@@ -13,14 +13,14 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from streams.event.model import Envelope, partition_key
+from streams.event.model import ID_CHARS_MAX, Envelope, partition_key
 from streams.event.otel import fromjson, fromproto, logs, points, spans
 from streams.event.otel.family import Memory
 from streams.event.otel.spans import Translated
 from streams.event.otel.strange import Strange
 from streams.event.redact import Redactor
 from streams.feed.batch import Batcher, BatchPolicy, Record
-from streams.feed.encode import Refused, encode_event
+from streams.feed.encode import Refused, encode_event, fit
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
@@ -64,7 +64,9 @@ class Translator:
         """Read a request and make records of it. Raises ValueError when it is none."""
         translated = self._translate(signal, body, fromjson if as_json else fromproto)
         batcher, refused = Batcher(BatchPolicy()), 0
-        for event in translated.events:
+        for made in translated.events:
+            # Cut before it becomes a key: the record's and the event's session are the same.
+            event = fit(made) if len(partition_key(made)) > ID_CHARS_MAX else made
             part = self._encode(event)
             if part is None:
                 refused += 1

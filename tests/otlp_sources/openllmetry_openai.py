@@ -1,5 +1,7 @@
 """OpenLLMetry: a workflow of Traceloop's SDK around its instrumentation of OpenAI's client, with tools."""
 
+from contextlib import suppress
+
 import openai
 from opentelemetry.instrumentation.openai import OpenAIInstrumentor
 from surroundings import MODEL, exporting, says, scripted_model
@@ -23,14 +25,10 @@ def trip(client: openai.OpenAI) -> None:
     client.chat.completions.create(model=MODEL, messages=question)
     search("it")
     client.chat.completions.create(model=MODEL, messages=question)
-    try:
+    with suppress(ValueError):
         boom()
-    except ValueError:
-        pass
-    try:
+    with suppress(openai.RateLimitError):
         client.chat.completions.create(model=MODEL, messages=question)
-    except openai.RateLimitError:
-        pass
 
 
 with exporting("planner") as provider, scripted_model([says("it is"), says("it is so"), 429]) as url:

@@ -55,7 +55,7 @@ def scripted_model(answers: Sequence[dict[str, Any] | int]) -> Iterator[str]:
     waiting = list(answers)
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802  the name the base class calls
+        def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             answer = waiting.pop(0)
             if isinstance(answer, int):

@@ -74,9 +74,11 @@ async def lonely(**changes: Any) -> AsyncIterator[tuple[aiohttp.ClientSession, s
 async def test_what_cannot_be_taken_is_refused_with_the_reason(
     headers: dict[str, str], body: bytes, status: int, says: str
 ) -> None:
-    async with lonely(body_bytes=10_000) as (client, url, _):
-        async with client.post(f"{url}/v1/traces", data=body, headers=headers) as answer:
-            said = await answer.read()
+    async with (
+        lonely(body_bytes=10_000) as (client, url, _),
+        client.post(f"{url}/v1/traces", data=body, headers=headers) as answer,
+    ):
+        said = await answer.read()
 
     assert status == answer.status
     assert says.encode() in said
@@ -221,7 +223,7 @@ async def test_what_is_exported_ends_in_the_tables_once(kafka: str, prefix: str,
         exporter = OTLPSpanExporter(endpoint=f"{receiver.url}/v1/traces", compression=Compression.Gzip)
         for _ in range(2):
             assert SpanExportResult.SUCCESS is await asyncio.to_thread(exporter.export, spans)
-        exporter.shutdown()
+        exporter.shutdown()  # type: ignore[no-untyped-call]  # theirs says nothing of what it returns
         packed = gzip.compress(OPENAI)
         for _ in range(2):
             assert (200, b"") == await receiver.post("traces", packed, **{"Content-Encoding": "gzip"})
