@@ -72,11 +72,10 @@ def test_everybody_asks_a_port_that_is_open(tmp_path: Path) -> None:
     asked = yaml.safe_load((CONFIGS / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
     targets = {target for job in asked for each in job["static_configs"] for target in each["targets"]}
     listening = set()
-    for name in ("worker-0", "worker-1", "exporter"):
+    for name in ("worker-0", "worker-1", "exporter", "ingest"):
         own = settings(environment(name), tmp_path)
-        host, port = (
-            (own.exporter_host, own.exporter_port) if name == "exporter" else (own.health_host, own.health_port)
-        )
+        role = name if name in {"exporter", "ingest"} else "health"
+        host, port = getattr(own, f"{role}_host"), getattr(own, f"{role}_port")
         assert host == "0.0.0.0"  # noqa: S104  inside the container's own network
         assert f"http://127.0.0.1:{port}/-/ready" in SERVICES[name]["healthcheck"]["test"][-1]
         listening.add(f"{name}:{port}")

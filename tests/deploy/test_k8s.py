@@ -28,6 +28,7 @@ BUILDS: Final[dict[str, Callable[[], list[Object]]]] = {
     "dev": lambda: render(K8S / "overlays" / "dev"),
     "prod": lambda: render(K8S / "overlays" / "prod"),
     "prod with operators": lambda: render(K8S / "overlays" / "prod", COMPONENTS),
+    "prod with otlp": lambda: render(K8S / "overlays" / "prod", (K8S / "components" / "otlp",)),
     "strimzi-topics": lambda: render(K8S / "components" / "strimzi-topics"),
 }
 RUNNING: Final = [name for name in BUILDS if name != "strimzi-topics"]
@@ -184,13 +185,14 @@ def test_memory_is_requested_as_it_is_limited(build: str) -> None:
 
 def _servers(found: list[Object], secrets: Path) -> Iterator[tuple[Object, int]]:
     """Yield each workload that listens, and the port that its settings say."""
-    for kind, name in (("StatefulSet", "agent-streams-worker"), ("Deployment", "agent-streams-exporter")):
-        workload = named(found, kind, name)
+    roles = {"agent-streams-worker": "health", "agent-streams-exporter": "exporter", "agent-streams-ingest": "ingest"}
+    workloads = [each for each in found if each["kind"] in {"StatefulSet", "Deployment"}]
+    assert {each["metadata"]["name"] for each in workloads} >= {"agent-streams-worker", "agent-streams-exporter"}
+    for workload in workloads:
         own = settings(environment(found, workload["spec"]["template"]["spec"]["containers"][0]), secrets)
-        port = own.health_port if kind == "StatefulSet" else own.exporter_port
-        assert port is not None
-        assert (own.health_host if kind == "StatefulSet" else own.exporter_host) == "0.0.0.0"  # noqa: S104  the pod's
-        yield workload, port
+        role = roles[workload["metadata"]["name"]]
+        assert getattr(own, f"{role}_host") == "0.0.0.0"  # noqa: S104  the pod's
+        yield workload, getattr(own, f"{role}_port")
 
 
 @pytest.mark.parametrize("build", RUNNING)
@@ -209,7 +211,8 @@ def test_probes_services_policies_and_monitors_meet_the_port_that_listens(build:
             assert f'"{path}"' in pages
         service = named(found, "Service", name)["spec"]
         assert service["selector"].items() <= labels.items()
-        assert [(each["port"], each["targetPort"]) for each in service["ports"]] == [(port, declared["name"])]
+        reached = 4318 if declared["name"] == "otlp" else port  # what exporters of OTLP send to
+        assert [(each["port"], each["targetPort"]) for each in service["ports"]] == [(reached, declared["name"])]
         policy = named(found, "NetworkPolicy", name)["spec"]
         assert policy["podSelector"]["matchLabels"].items() <= labels.items()
         assert [each["port"] for rule in policy["ingress"] for each in rule["ports"]] == [port]

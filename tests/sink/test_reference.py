@@ -7,7 +7,7 @@ from rare import CUSTOMS
 
 from streams.sink.catalog import METRICS
 from streams.sink.custom import custom_metrics
-from streams.sink.processes import OF_NOTIFY, OF_WORKER
+from streams.sink.processes import OF_INGEST, OF_NOTIFY, OF_WORKER
 from streams.sink.reference import as_markdown, as_rows
 
 DOCS: Final = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -27,5 +27,5 @@ def test_every_metric_has_one_line() -> None:
     named = [line.split("`")[1] for line in lines]
 
     assert len(named) == len(set(named))
-    expected = {metric.name for metric in (*METRICS, *OF_WORKER, *OF_NOTIFY, *custom_metrics(CUSTOMS))}
+    expected = {metric.name for metric in (*METRICS, *OF_WORKER, *OF_NOTIFY, *OF_INGEST, *custom_metrics(CUSTOMS))}
     assert expected == set(named) == {row["name"] for row in as_rows(custom_metrics(CUSTOMS))}
