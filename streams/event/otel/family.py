@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from streams.event.otel import words
-from streams.event.otel.roles import Role, role_of
+from streams.event.otel.roles import Role, is_served, role_of
 from streams.event.otel.wire import Span
 
 DEPTH_MAX: Final = 64  # of spans within spans; what is further out is not asked
@@ -20,10 +20,11 @@ _NOTHING: Final[frozenset[str]] = frozenset()
 class Memory:
     """What was seen in requests before, bounded: the oldest is forgotten first."""
 
-    __slots__ = ("_agents", "_around")
+    __slots__ = ("_agents", "_around", "_inside")
 
     def __init__(self) -> None:
         self._around: dict[tuple[str, str], frozenset[str]] = {}
+        self._inside: dict[tuple[str, str], frozenset[str]] = {}
         self._agents: dict[str, str] = {}
 
     def enclose(self, span_id: str, trace_id: str, what: AbstractSet[str]) -> None:
@@ -33,6 +34,14 @@ class Memory:
     def enclosed(self, span_id: str, trace_id: str) -> AbstractSet[str]:
         """Return which calls this span encloses."""
         return self._around.get((trace_id, span_id), _NOTHING)
+
+    def hold(self, span_id: str, trace_id: str, what: AbstractSet[str]) -> None:
+        """Note that this span is, or is inside, calls of tools that were counted."""
+        _remember(self._inside, (trace_id, span_id), frozenset(what))
+
+    def inside(self, span_id: str, trace_id: str) -> AbstractSet[str]:
+        """Return which calls that were counted this span is, or is inside."""
+        return self._inside.get((trace_id, span_id), _NOTHING)
 
     def name_agent(self, trace_id: str, agent: str) -> None:
         """Note who works in a trace."""
@@ -64,7 +73,12 @@ class Family:
             if agent := words.first(span.attributes, words.AGENT):
                 memory.name_agent(span.trace_id, str(agent))
         for span in spans:
+            if is_served(span) and _what(span, Role.TOOL) in memory.inside(span.parent_id, span.trace_id):
+                self._roles[span.trace_id, span.span_id] = Role.AROUND  # its caller has told of it
+        for span in spans:
             self._enclose(span)
+        for span in sorted(spans, key=lambda each: each.start_ns):  # what encloses others begins before them
+            self._hold(span)
 
     def role(self, span: Span) -> Role:
         """Tell what a span is: one that encloses another of the same call only encloses."""
@@ -134,6 +148,14 @@ class Family:
             last = each
         if last.parent_id:
             self._memory.enclose(last.parent_id, last.trace_id, inside)
+
+    def _hold(self, span: Span) -> None:
+        """Let servers that tell of a tool's call later know that it was counted."""
+        role = self.role(span)
+        if role is Role.TOOL:
+            self._memory.hold(span.span_id, span.trace_id, {_what(span, role)})
+        elif role not in {Role.AGENT, Role.MODEL} and (around := self._memory.inside(span.parent_id, span.trace_id)):
+            self._memory.hold(span.span_id, span.trace_id, around)
 
 
 def _what(span: Span, role: Role) -> str:

@@ -108,8 +108,13 @@ def role_of(span: Span) -> Role:
 
 
 def _of_mcp(span: Span) -> Role:
-    """A call has a span at its client and one at its server; the client's counts, a server's only when it is alone."""
-    return Role.AROUND if span.kind == SERVER and span.parent_id else Role.TOOL
+    """A client that does not name the tool only carries the call: who asked for it, or who serves it, tells of it."""
+    return Role.TOOL if is_served(span) or words.first(span.attributes, words.TOOL) else Role.AROUND
+
+
+def is_served(span: Span) -> bool:
+    """Is this a call of a tool as its MCP server saw it?  Whoever called may tell of it too."""
+    return span.kind == SERVER and span.attributes.get(words.MCP_METHOD) == words.MCP_TOOL_CALL
 
 
 def _begins(span: Span, kind: str) -> bool:

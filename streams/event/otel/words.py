@@ -142,7 +142,11 @@ PROVIDERS: Final[Mapping[str, str | None]] = {
 
 def first(attributes: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     """Return the first of these that says something; None when none does."""
-    return next((value for name in names if (value := attributes.get(name)) not in (None, "", [])), None)
+    for name in names:
+        value = attributes.get(name)
+        if value is not None and value not in ("", []):
+            return value
+    return None
 
 
 def is_strange(name: str) -> bool:

@@ -136,11 +136,35 @@ def test_other_tools_inside_a_tool_are_calls_of_their_own() -> None:
     assert ["read", "search"] == sorted(event.tool for event in of(events, ToolEnd))
 
 
-@pytest.mark.parametrize(("parent", "counted"), [(0, 1), (7, 0)])
-def test_the_server_of_mcp_counts_only_when_no_client_has_told(parent: int, counted: int) -> None:
-    served = tool(1, parent=parent, kind=SERVER, attributes={"mcp.method.name": "tools/call"})
+def served(number: int, parent: int = 0) -> Any:
+    """Return a call as the server of MCP tells of it: only there a result that says it failed is seen."""
+    about = {"mcp.method.name": "tools/call", "error.type": "tool_error"}
+    return tool(number, parent=parent, kind=SERVER, attributes=about)
 
-    assert counted == len(of(made(served), ToolEnd))
+
+def carried(number: int, parent: int) -> Any:
+    """Return what carries a call to a server, and does not name the tool."""
+    return span(number, {"mcp.method.name": "tools/call"}, parent=parent, kind=3)
+
+
+def test_a_server_of_mcp_that_is_alone_counts() -> None:
+    assert "error" == only(made(served(1)), ToolEnd).status
+    assert "error" == only(made(served(2, parent=1), carried(1, parent=0)), ToolEnd).status
+
+
+@pytest.mark.parametrize("first", ["agent", "server"])
+def test_caller_and_server_of_a_tool_are_one_call_whoever_tells_first(first: str) -> None:
+    """They are different processes, each with an exporter of its own."""
+    memory = Memory()
+    of_agent, of_server = [carried(3, parent=2), tool(2, parent=1), agent(1)], [served(4, parent=3)]
+    order = [of_agent, of_server] if first == "agent" else [of_server, of_agent]
+    once = [made(*request, memory=memory) for request in order]
+    again = [made(*request, memory=memory) for request in order]
+
+    assert [1, 0] == [len(of(events, ToolEnd)) for events in once]
+    # A retry has the same ids in the same sessions: it is known again.
+    told, retold = ([[(event.id, event.session_id) for event in events] for events in each] for each in (once, again))
+    assert told == retold
 
 
 def test_what_was_seen_before_is_bounded() -> None:
