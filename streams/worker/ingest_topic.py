@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.codec import has_lz4
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import ProducerFenced
 from prometheus_client.exposition import choose_encoder
 
 from streams.errors import EdgeError, Fenced
@@ -211,7 +211,8 @@ class _Reading(ConsumerRebalanceListener):  # type: ignore[misc]  # no type info
 
     async def _carry(self, producer: Any, partition: TopicPartition, records: Sequence[Any]) -> None:
         """Write what these records become and how far they were read, in one transaction."""
-        made = self._translated(records)
+        # In a thread: a collector's records may take seconds, and the group must hear from us meanwhile.
+        made = await asyncio.to_thread(self._translated, records)
         async with producer.transaction():
             sent = [await producer.send(self._events, record.value, key=record.key) for record in made.records]
             await asyncio.gather(*sent)
@@ -258,7 +259,7 @@ async def _stop(client: Any) -> None:
     try:
         async with asyncio.timeout(5):
             await client.stop()
-    except (KafkaError, OSError, RuntimeError):
+    except Exception:  # noqa: BLE001  a client that failed may fail once more while it closes, in any way
         _log.debug("ingest_stop_failed", exc_info=True)
 
 

@@ -30,6 +30,7 @@ from streams.errors import ConfigError
 from streams.event.otel.points import TOKENS
 from streams.worker import topics
 from streams.worker.connection import KafkaConnection
+from streams.worker.embedded import EmbeddedKafka
 from streams.worker.ingest import IngestConfig, Receiver
 from streams.worker.ingest_codec import JSON, PROTOBUF
 from streams.worker.ingest_topic import signal_of
@@ -252,6 +253,88 @@ async def test_what_is_exported_ends_in_the_tables_once(kafka: str, prefix: str,
     assert 18 == numbers['agent_ingest_items_total{signal="traces"}'] - 1
     assert 0 == numbers["agent_ingest_held_bytes"]
     assert [0] == receiver.process.exits
+
+
+@pytest.mark.kafka
+async def test_what_would_be_too_much_to_hold_is_told_to_come_again(kafka: str, prefix: str) -> None:
+    """One sender has sent most of its body, and the next one's does not fit beside it."""
+    connection = KafkaConnection(bootstrap=kafka)
+    await topics.create(connection, prefix, {"events": 1, "rollups": 1})
+    body = as_json(b"x" * 900)
+    config = IngestConfig(connection=connection, prefix=prefix, web=WebConfig(port=0), body_bytes=1000, held_bytes=1500)
+    receiver = Receiver(config)
+    running = asyncio.create_task(receiver.run())
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while receiver.unready():
+                await asyncio.sleep(0.01)
+            host, _, port = receiver.server.address.partition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            head = f"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n\r\n"
+            writer.write(head.encode() + body[:-1])
+            while receiver.held_bytes < len(body) - 1:
+                await asyncio.sleep(0.01)
+            url = f"http://{receiver.server.address}/v1/traces"
+            async with aiohttp.ClientSession(headers={"Content-Type": JSON}) as client:
+                async with client.post(url, data=body) as full:
+                    pass
+                writer.write(body[-1:])
+                first = await reader.readline()
+                async with client.post(url, data=body) as after:
+                    pass
+            writer.close()
+            await writer.wait_closed()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    assert (429, "1") == (full.status, full.headers["Retry-After"])
+    assert b" 200 " in first
+    assert (200, 0) == (after.status, receiver.held_bytes)
+
+
+def as_json(padding: bytes) -> bytes:
+    """Return a request that holds nothing, in so many bytes and a few."""
+    return b'{"resourceSpans": [], "x": "' + padding + b'"}'
+
+
+@pytest.mark.kafka
+@pytest.mark.long
+async def test_what_was_answered_200_is_there_after_the_broker_was_killed(tmp_path: Path) -> None:
+    """Senders come again after every other answer, as exporters do; nothing is lost, and what is repeated has its id."""
+    prefix, requests = "outage.", 400
+    with EmbeddedKafka(tmp_path / "kafka") as broker, Fleet(tmp_path) as fleet:
+        bootstrap = broker.bootstrap
+        await topics.create(KafkaConnection(bootstrap=bootstrap), prefix, {"events": 2, "rollups": 1})
+        answers: list[int] = []
+        with ingest(fleet, bootstrap, prefix) as receiver:
+            await receiver.ready()
+
+            async def send(number: int) -> None:
+                while True:
+                    status, _ = await receiver.post("traces", request(number))
+                    answers.append(status)
+                    if status == 200:
+                        return
+                    await asyncio.sleep(0.2)
+
+            async def all_of(first: int) -> None:
+                for number in range(first, requests + 1, 8):
+                    await send(number)
+
+            async with asyncio.TaskGroup() as group, asyncio.timeout(180):
+                for first in range(1, 9):
+                    group.create_task(all_of(first))
+                while len(answers) < 100:
+                    await asyncio.sleep(0.01)
+                await asyncio.to_thread(broker.kill)
+                while 503 not in answers:
+                    await asyncio.sleep(0.01)
+                await asyncio.to_thread(broker.restart)
+        found = set(ids(Broker(bootstrap), prefix))
+
+    assert requests == answers.count(200)
+    assert 3 * requests == len(found)
 
 
 async def says_what_was_wrong(receiver: Ingest) -> None:
