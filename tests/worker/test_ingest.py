@@ -301,7 +301,7 @@ def as_json(padding: bytes) -> bytes:
 @pytest.mark.kafka
 @pytest.mark.long
 async def test_what_was_answered_200_is_there_after_the_broker_was_killed(tmp_path: Path) -> None:
-    """Senders come again after every other answer, as exporters do; nothing is lost, and what is repeated has its id."""
+    """Senders come again after every other answer, as exporters do; what is repeated has the same ids."""
     prefix, requests = "outage.", 400
     with EmbeddedKafka(tmp_path / "kafka") as broker, Fleet(tmp_path) as fleet:
         bootstrap = broker.bootstrap
