@@ -14,7 +14,6 @@ from changelogs import totals
 from harness import Broker, Fleet, WorkerProcess, eventually
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -27,8 +26,9 @@ from opentelemetry.trace import Status, StatusCode
 from otlp_recording import GOLDEN
 
 from streams.errors import ConfigError
-from streams.event.otel.points import TOKENS
+from streams.event.otel.points import SESSIONS
 from streams.worker import topics
+from streams.worker.cli.ingest_otlp import ingest_otlp
 from streams.worker.connection import KafkaConnection
 from streams.worker.embedded import EmbeddedKafka
 from streams.worker.ingest import IngestConfig, Receiver
@@ -146,6 +146,19 @@ def test_limits_that_cannot_be_are_all_named() -> None:
 )
 def test_a_topic_says_by_its_name_what_it_holds(topic: str, signal: str | None) -> None:
     assert signal == signal_of(topic)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"signal": "traces"}, "--signal: given without --from-topic"),
+        ({"from_topic": "otlp_spans", "signal": "spans"}, "--signal: 'spans' given, expected one of traces"),
+        ({"from_topic": "telemetry"}, "--from-topic: 'telemetry' does not say what it holds"),
+    ],
+)
+def test_options_that_cannot_be_name_the_next_step(options: dict[str, str], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        ingest_otlp(**options)
 
 
 # ---- with a broker -----------------------------------------------------------------------------------------------
@@ -357,14 +370,13 @@ async def says_what_was_wrong(receiver: Ingest) -> None:
     assert (200, 1, True) == (status, partial.rejected_spans, "trace id" in partial.error_message)
     point = {"asInt": "1", "timeUnixNano": "1750000000000000000", "attributes": []}
     metric = {
-        "name": TOKENS.replace("token.usage", "session.count"),
+        "name": SESSIONS,
         "sum": {"dataPoints": [point], "aggregationTemporality": 2},
     }
     body = json.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}).encode()
     status, said = await receiver.post("metrics", body, JSON)
     told = json.loads(said)["partialSuccess"]
     assert (200, "1", True) == (status, told["rejectedDataPoints"], "delta" in told["errorMessage"])
-    assert ExportMetricsServiceResponse().SerializeToString() == b""
 
 
 RECORDS: Final = 400
