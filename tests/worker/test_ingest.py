@@ -156,7 +156,7 @@ def test_a_topic_says_by_its_name_what_it_holds(topic: str, signal: str | None) 
         ({"from_topic": "telemetry"}, "--from-topic: 'telemetry' does not say what it holds"),
     ],
 )
-def test_options_that_cannot_be_name_the_next_step(options: dict[str, str], says: str) -> None:
+def test_options_that_cannot_be_name_the_next_step(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         ingest_otlp(**options)
 
