@@ -16,6 +16,7 @@ COMMAND_SCHEMA: Final = 1
 NOTE_CHARS_MAX: Final = 1024
 LABELS_MAX: Final = 8  # no dimension has as many columns
 PATTERNS_MAX: Final = 64
+RULES_CHARS_MAX: Final = 48 * 1024  # three quarters of a command: JSON writes line ends and quotes as two bytes
 
 Note: TypeAlias = Annotated[str, Meta(max_length=NOTE_CHARS_MAX)]
 Labels: TypeAlias = Annotated[dict[Name, Annotated[str, Meta(max_length=NAME_CHARS_MAX)]], Meta(max_length=LABELS_MAX)]
@@ -55,7 +56,16 @@ class Reset(Command, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
     metrics: Patterns | None = None
 
 
-COMMANDS: Final[dict[str, type[Command]]] = {"reset": Reset}
+class Rules(Command, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag="rules"):
+    """Let every worker judge by these alert rules and breaker policies: a whole rule text (YAML), instead of any other.
+
+    Without a text the rules of the workers' own settings hold again.
+    """
+
+    text: Annotated[str, Meta(min_length=1, max_length=RULES_CHARS_MAX)] | None = None
+
+
+COMMANDS: Final[dict[str, type[Command]]] = {"reset": Reset, "rules": Rules}
 
 
 class _Kind(Struct):

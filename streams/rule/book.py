@@ -6,6 +6,7 @@ Never makes a reading and never writes a record: rows are judged as the stage ha
     due(now_ms) → recheck(…)              on every flush and tick, for rows that time alone may have changed
     end(over, key, now_ms, reason)        when a row goes
     expire(now_ms)                        on every tick: old resolved alerts, alerts of removed rules
+    use(rules) → arm_fresh(…)             when the rules change: between two flushes, as after a restart with them
     drain() → changelog rows              when the flush is planned
 
 `now_ms` is the partition's clock and the end of the reading.  A rule over closed panes is not judged on touch: nothing
@@ -53,11 +54,14 @@ _NONE: Final[tuple[Transition, ...]] = ()
 class _Lane:
     """One rule and its alerts."""
 
-    __slots__ = ("ages", "at_edges", "bounded", "live", "overflowed", "ranges", "removed", "resolved", "rule", "watch")
+    __slots__ = (
+        "ages", "at_edges", "bounded", "fresh", "live", "overflowed", "ranges", "removed", "resolved", "rule", "watch",
+    )  # fmt: skip
 
     def __init__(self, rule: Rule, *, removed: bool = False) -> None:
         self.rule = rule
         self.removed = removed
+        self.fresh = False  # it came while rows were there, which it has not been armed for
         self.live: dict[Key, AlertState] = {}
         self.resolved: dict[Key, AlertState] = {}  # the one resolved first stands first
         self.watch: Watch[Key] = Watch()
@@ -67,6 +71,14 @@ class _Lane:
         # fields whose total bounds the value from above, when that can clear a row without looking at its panes
         self.bounded = rule.value.fields if isinstance(rule.value, Sum | Total) and rule.above else ()
         self.ranges = not isinstance(rule.value, Total | Gauge)  # its value falls with time
+
+    def under(self, rule: Rule, *, removed: bool = False) -> "_Lane":
+        """Return these alerts under another rule of the same name: each is judged anew at the next call of `due`."""
+        lane = _Lane(rule, removed=removed)
+        lane.live, lane.resolved, lane.overflowed = self.live, self.resolved, self.overflowed
+        for key in lane.live:
+            lane.watch.add(key, 0)
+        return lane
 
 
 def _sum_of(reading: Reading, fields: Sequence[str]) -> int:
@@ -83,11 +95,52 @@ class AlertBook:
         self._origin = origin
         self._lanes = {(rule.name, rule.over): _Lane(rule) for rule in rules.rules}
         self._over: dict[str, list[_Lane]] = {}
-        for lane in self._lanes.values():
-            self._over.setdefault(lane.rule.over, []).append(lane)
+        self._sort()
         self._dirty: dict[tuple[str, str, Key], AlertState | None] = {}
         self._now_ms = -1
         self.newest_incarnation = -1  # the stage keeps it in its meta row, so that no number is ever used twice
+
+    # ---- rules --------------------------------------------------------------------------------------------------
+
+    def use(self, rules: RuleSet) -> None:
+        """Go by these rules from now on; an alert stays with the rule of its name, and ends when there is none.
+
+        What is unchanged goes on, timers included.  The result is that of a restart with the new rules.
+        """
+        before, self._lanes = self._lanes, {}
+        for rule in rules.rules:
+            name = rule.name, rule.over
+            lane = before.pop(name, None)
+            if lane is None or lane.removed or lane.rule != rule:
+                lane = _Lane(rule) if lane is None else lane.under(rule)
+                lane.fresh = True
+            self._lanes[name] = lane
+        for name, lane in before.items():
+            if lane.live or lane.resolved:
+                self._lanes[name] = lane if lane.removed else lane.under(_removed_rule(*name), removed=True)
+        self._sort()
+
+    def _sort(self) -> None:
+        self._over = {}
+        for lane in self._lanes.values():
+            if not lane.removed:
+                self._over.setdefault(lane.rule.over, []).append(lane)
+
+    def fresh(self, over: str, *, in_flight: bool = True) -> bool:
+        """Is there a rule of the last `use` that rows of this kind must be armed for; ages need something in flight."""
+        paces = {lane.rule.pace for lane in self._over.get(over, ()) if lane.fresh}
+        return Pace.EDGE in paces or (in_flight and Pace.AGE in paces)
+
+    def arm_fresh(self, over: str, key: Key, now_ms: int) -> None:
+        """Do what `arm` does, for the rules that the last `use` brought or changed."""
+        for lane in self._over.get(over, ()):
+            if lane.fresh and lane.rule.pace is not Pace.TOUCH:
+                lane.watch.add(key, now_ms)
+
+    def armed(self) -> None:
+        """All rows are armed for the rules of the last `use`."""
+        for lane in self._lanes.values():
+            lane.fresh = False
 
     # ---- judging ------------------------------------------------------------------------------------------------
 

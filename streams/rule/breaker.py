@@ -194,6 +194,24 @@ class BreakerBook:
         self._dirty: dict[tuple[str, Key], BreakerState | None] = {}
         self.overflowed = 0
 
+    def use(self, rules: RuleSet) -> None:
+        """Go by these policies from now on: circuits stay as they are, and close when their policy is gone."""
+        self._policies = {policy.over: policy for policy in rules.breakers}
+        for over in [over for over in self._states if over not in self._policies]:
+            self._strays.extend((over, key, state) for key, state in self._states.pop(over).items())
+        strays, self._strays = self._strays, []
+        for over in self._policies:
+            self._states.setdefault(over, {})
+        for over, key, state in strays:
+            if over in self._policies:
+                self._states[over][key] = state
+            else:
+                self._strays.append((over, key, state))
+        self._watch = Watch()
+        for over, key, state in self.states():
+            if state.state is OPEN:
+                self._watch.add((over, key), state.since_ms + self._policies[over].open_for_ms)
+
     def touch(self, over: str, key: Key, reading: Reading, now_ms: int) -> BreakerTransition | None:
         """Judge a row that was touched, or that is due; returns what others must be told."""
         policy = self._policies.get(over)

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from streams.errors import StateRefused
 from streams.event.codec import Rejected
-from streams.event.command import command_ms, decode_command
+from streams.event.command import Rules, command_ms, decode_command
 from streams.fold.rollup import ResetOrder, RollupBatch
 from streams.fold.streamtime import SKEW_MS
 from streams.stage.batches import HEADER_EVENTS, HEADER_SEQUENCE, HEADER_SOURCE
@@ -23,6 +23,7 @@ from streams.stage.deadletter import dead_letter
 from streams.stage.loading import compact
 from streams.stage.orders import Routed, order_of, route
 from streams.stage.plan import Plan, Row, Send, SourceRecord
+from streams.stage.ruling import RULES_KEY, RulesRow, accept_rules, decode_rules, encode_rules
 from streams.topology import COMMANDS, ROLLUPS
 
 META_CODEC: Final = 1
@@ -39,6 +40,7 @@ class Meta(Struct, array_like=True):
     sequences: dict[int, int] = {}  # last sequence sent, by rollups partition
     counters: dict[str, int] = {}
     codec: int = META_CODEC
+    rules: int = 0  # version of the rules that hold
 
 
 class Accepted(Struct, array_like=True):
@@ -83,6 +85,8 @@ class CommandsPartition:
         self._next = 0
         self._started = False
         self._sequences: dict[int, int] = {}
+        self._rules_version = 0
+        self._rules: RulesRow | None = None  # accepted since the last plan
         self._counters = dict.fromkeys(OUTCOMES, 0)
         self._accepted: dict[str, Accepted] = {}  # by id, the oldest first
         self._changed: dict[str, Accepted | None] = {}
@@ -125,6 +129,8 @@ class CommandsPartition:
                     self._take_meta(decode_meta(value))
                 elif key[:1] == ACCEPTED:
                     found.append((key[1:].decode(), decode_accepted(value)))
+                elif key == RULES_KEY:
+                    decode_rules(value)  # its version is the meta row's; a torn transaction may have left this one
                 else:
                     raise ValueError("no row has such a key")
             except (msgspec.MsgspecError, ValueError) as error:
@@ -135,7 +141,7 @@ class CommandsPartition:
         if meta.codec != META_CODEC:
             raise ValueError(f"version {meta.codec}, this program reads {META_CODEC}")
         self._next, self._started = meta.next_offset, True
-        self._sequences = meta.sequences
+        self._sequences, self._rules_version = meta.sequences, meta.rules
         self._counters.update(meta.counters)
 
     # ---- records ------------------------------------------------------------------------------------------------
@@ -158,10 +164,21 @@ class CommandsPartition:
         if known is not None and known.offset < record.offset:  # else a torn transaction has left its row alone
             return "repeated"
         at_ms = command_ms(command, record.timestamp, skew_ms=SKEW_MS)
+        if isinstance(command, Rules):
+            return self._take_rules(command, record, at_ms)
         routed = order_of(route(command, at_ms, self._rollup_partitions), record.value or b"")
         if isinstance(routed, Rejected):
             return self._refuse(routed, record)
         self._accept(command.id, record.offset, routed)
+        return "accepted"
+
+    def _take_rules(self, command: Rules, record: SourceRecord, at_ms: int) -> str:
+        """Let other rules hold, unless their text is none."""
+        row = accept_rules(command, self._rules_version + 1, at_ms, record.value or b"")
+        if isinstance(row, Rejected):
+            return self._refuse(row, record)
+        self._rules, self._rules_version = row, row.version
+        self._remember(command.id, Accepted(record.offset))
         return "accepted"
 
     def _refuse(self, rejected: Rejected, record: SourceRecord) -> str:
@@ -172,8 +189,11 @@ class CommandsPartition:
 
     def _accept(self, command_id: str, offset: int, routed: Routed) -> None:
         sent = {target: self._send(target, routed.order) for target in routed.targets}
+        self._remember(command_id, Accepted(offset, sent))
+
+    def _remember(self, command_id: str, accepted: Accepted) -> None:
         self._accepted.pop(command_id, None)
-        self._accepted[command_id] = self._changed[command_id] = Accepted(offset, sent)
+        self._accepted[command_id] = self._changed[command_id] = accepted
         while len(self._accepted) > IDS_MAX:
             oldest = next(iter(self._accepted))
             del self._accepted[oldest]
@@ -210,9 +230,12 @@ class CommandsPartition:
             (accepted_key(command_id), None if accepted is None else _encode(accepted))
             for command_id, accepted in self._changed.items()
         ]
-        rows.append((META_KEY, _encode(Meta(self._next, self._sequences, self._counters))))
+        if self._rules is not None:
+            rows.append((RULES_KEY, encode_rules(self._rules)))
+        meta = Meta(self._next, self._sequences, self._counters, rules=self._rules_version)
+        rows.append((META_KEY, _encode(meta)))
         sends, self._sends = self._sends, []
-        self._changed, self._fed, self._passed = {}, 0, False
+        self._changed, self._rules, self._fed, self._passed = {}, None, 0, False
         return Plan(rows, sends, self._next)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from streams.event.command import Reset, Scope
+from streams.event.command import Reset, Rules, Scope
 from streams.fold.gauges import GaugeDelta, Observation
 from streams.fold.rollup import Delta, Histogram, RollupBatch
 from streams.fold.streamtime import LATE_PANE, PANE_MS
@@ -218,6 +218,14 @@ RESET: Final = Reset(
     note="after the load test",
     scope=Scope("tool", {"tool": "search"}),
     metrics=["agent_tool_calls_total", "agent_tool_call_duration_*"],
+)
+RULES: Final = Rules(
+    id="7d4c1f3a-52b8-4c0e-a1f6-0b9a6f0f2a10",
+    time="2025-11-21T11:25:00Z",
+    by="ops@example.com",
+    note="tools may fail five times",
+    text="groups:\n  - name: tools\n    rules:\n      - alert: ToolFailing\n        over: tool\n"
+    "        value: {sum: tool_calls_error}\n        window: 1m\n        above: 5\n",
 )
 
 

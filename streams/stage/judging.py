@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from streams.rule.alert import KEY_EXPIRED, Transition
+from streams.rule.alert import KEY_EXPIRED, AlertState, Transition
 from streams.rule.book import AlertBook
 from streams.rule.breaker import BreakerBook, BreakerTransition
-from streams.rule.model import RuleSet
+from streams.rule.model import Rule, RuleSet
 from streams.rule.reading import Key, Reading
 from streams.rule.records import Completeness, Message, alert_message, breaker_message
 from streams.stage.plan import Row, Send
@@ -23,7 +23,8 @@ Read = Callable[[str, Key], Reading | None]  # a row as it is now; None: it is g
 class Judging:
     """The rule set at work on one partition."""
 
-    def __init__(self, rules: RuleSet, origin: str) -> None:
+    def __init__(self, rules: RuleSet, origin: str, version: int = 0) -> None:
+        self.version = version  # of the rules
         self._alerts = AlertBook(rules, origin)
         self._breakers = BreakerBook(rules)
         self._breaker_kinds = {policy.over for policy in rules.breakers}
@@ -43,6 +44,32 @@ class Judging:
     @newest_incarnation.setter
     def newest_incarnation(self, value: int) -> None:
         self._alerts.newest_incarnation = max(self._alerts.newest_incarnation, value)
+
+    def use(self, rules: RuleSet, version: int) -> None:
+        """Go by these rules from now on: between two flushes, like a restart with them that takes no time."""
+        self.version = version
+        self._alerts.use(rules)
+        self._breakers.use(rules)
+        self._breaker_kinds = {policy.over for policy in rules.breakers}
+
+    def fresh(self, over: str, *, in_flight: bool = True) -> bool:
+        """Must rows of this kind be armed since the last `use`?"""
+        return self._alerts.fresh(over, in_flight=in_flight)
+
+    def arm_fresh(self, over: str, key: Key, now_ms: int) -> None:
+        """Have a row judged at the next step by the rules that are new since the last `use`, if time can move them."""
+        self._alerts.arm_fresh(over, key, now_ms)
+
+    def armed(self) -> None:
+        """All rows are armed since the last `use`."""
+        self._alerts.armed()
+
+    def alive(self, read: Read) -> Iterable[tuple[Rule, Key, AlertState, Reading]]:
+        """Yield every alert that is pending or firing with its row as it is now."""
+        for rule, key, state in self._alerts.live():
+            reading = read(rule.over, key)
+            if reading is not None:
+                yield rule, key, state, reading
 
     def touch(self, over: str, key: Key, reading: Reading, now_ms: int, *, circuit: bool = True) -> None:
         """Judge a row that changed; `circuit` False: it stands for many keys and has no breaker."""

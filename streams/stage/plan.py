@@ -12,7 +12,9 @@ a partition needs no rollback, and nothing outside the changelog is state.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+from streams.rule.model import RuleSet
 
 
 class SourceRecord(Protocol):
@@ -91,3 +93,15 @@ class StagePartition(Protocol):
     @property
     def pending(self) -> int:
         """How many records were folded since the last plan: what a driver weighs when it decides to flush."""
+
+
+@runtime_checkable
+class Judged(Protocol):
+    """What a stage partition has besides when it judges by rules; they may change between any two other calls."""
+
+    @property
+    def judged_by(self) -> int:
+        """The version of the rules that the state as last written was judged by; older ones must not judge it again."""
+
+    def use(self, rules: RuleSet, version: int) -> None:
+        """Go by these rules from now on, as if the partition had just been loaded with them."""

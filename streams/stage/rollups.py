@@ -30,7 +30,8 @@ from streams.fold.rollup import (
     encode_row,
 )
 from streams.fold.session import OVERFLOW
-from streams.rule.model import RuleSet
+from streams.rule.alert import AlertState
+from streams.rule.model import Rule, RuleSet
 from streams.rule.reading import Key, Reading
 from streams.rule.records import Completeness
 from streams.stage.accounts import Accounts
@@ -71,6 +72,7 @@ class Meta(Struct, array_like=True):
     incarnation: int = -1  # the newest of any alert
     codec: int = META_CODEC
     forgotten_sources: int = 0  # of gauges, because a row had no room
+    rules: int = 0  # version of the rules that alerts were last judged by
 
 
 _decode_batch: Final = msgspec.json.Decoder(RollupBatch).decode
@@ -103,8 +105,9 @@ class RollupsPartition:
     """All state of one source partition of the second stage."""
 
     def __init__(
-        self, partition: int, partitions: int, rules: RuleSet | None = None, *, log_bins: bool = False
-    ) -> None:
+        self, partition: int, partitions: int, rules: RuleSet | None = None, *, log_bins: bool = False,
+        rules_version: int = 0,
+    ) -> None:  # fmt: skip
         self._partition = partition
         self._partitions = partitions
         self._next = 0
@@ -123,7 +126,8 @@ class RollupsPartition:
         self._passed = False  # over marks, since the last plan
         self._log_bins = log_bins
         self._gauges = GaugeTable()
-        self._judging = Judging(rules or NO_RULES, f"{ROLLUPS_STAGE.name}-{partition}")
+        self._judging = Judging(rules or NO_RULES, f"{ROLLUPS_STAGE.name}-{partition}", rules_version)
+        self._judged_by = 0
         self._accounts = Accounts((rules or NO_RULES).budgets)
         self._loading: dict[bytes, bytes] = {}
 
@@ -198,6 +202,7 @@ class RollupsPartition:
         self._clock, self._upstreams = meta.clock_ms, meta.upstreams
         self._judging.newest_incarnation = meta.incarnation
         self._gauges.forgotten = meta.forgotten_sources
+        self._judged_by = meta.rules
 
     def _take_row(self, key: str, row: LifetimeRow) -> None:
         self._keyed[key] = Keyed(key, row)
@@ -376,6 +381,29 @@ class RollupsPartition:
 
     # ---- rules --------------------------------------------------------------------------------------------------
 
+    @property
+    def judged_by(self) -> int:
+        """The version of the rules that the state as last written was judged by."""
+        return self._judged_by
+
+    def use(self, rules: RuleSet, version: int) -> None:
+        """Go by these rules from now on."""
+        if version == self._judging.version:
+            return
+        judging = self._judging
+        judging.use(rules, version)
+        self._accounts.use(rules.budgets)
+        fresh = {over for over in DIMENSIONS if judging.fresh(over)}
+        for keyed in self._keyed.values() if fresh else ():
+            if keyed.row.dimension in fresh:
+                judging.arm_fresh(keyed.row.dimension, keyed.row.labels, self._clock)
+        judging.armed()
+        self._passed = self._passed or self._started  # the meta row names the version
+
+    def alive(self) -> Iterable[tuple[Rule, Key, AlertState, Reading]]:
+        """Yield every alert that is pending or firing with its row as it is now."""
+        return self._judging.alive(self._read)
+
     def _read(self, over: str, key: Key) -> Reading | None:
         keyed = self._keyed.get(dimension_key(over, key))
         if keyed is None:
@@ -424,8 +452,12 @@ class RollupsPartition:
         rows.extend(self._gauges.changes())
         rows.extend(self._judging.rows())
         incarnation, forgotten = self._judging.newest_incarnation, self._gauges.forgotten
-        meta = Meta(self._next, self._clock, self._upstreams, incarnation, forgotten_sources=forgotten)
+        meta = Meta(
+            self._next, self._clock, self._upstreams, incarnation, forgotten_sources=forgotten,
+            rules=self._judging.version,
+        )  # fmt: skip
         rows.append((META_KEY, _encode_meta(meta)))
+        self._judged_by = meta.rules
         self._dirty_rows, self._reset_rows, self._dirty_panes = {}, {}, {}
         self._fed, self._passed = 0, False
         return Plan(rows, sends, self._next)

@@ -52,6 +52,7 @@ _RECORDS: Final[Mapping[str, tuple[type[msgspec.Struct], int, msgspec.Struct]]] 
     "alert": (AlertRecord, RECORD_SCHEMA, examples.ALERT),
     "breaker": (BreakerRecord, RECORD_SCHEMA, examples.BREAKER),
     "command.reset": (COMMANDS["reset"], COMMAND_SCHEMA, examples.RESET),
+    "command.rules": (COMMANDS["rules"], COMMAND_SCHEMA, examples.RULES),
     "payload": (PayloadRecord, PAYLOAD_SCHEMA, examples.PAYLOAD),
 }
 # What is asked for over HTTP and stands on no topic.

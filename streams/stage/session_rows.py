@@ -26,6 +26,7 @@ class Meta(Struct, array_like=True):
     sequences: dict[int, int] = {}  # last sequence sent, by rollups partition
     incarnation: int = -1  # the newest of any alert
     codec: int = META_CODEC
+    rules: int = 0  # version of the rules that alerts were last judged by
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode

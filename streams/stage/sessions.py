@@ -22,9 +22,11 @@ from streams.fold.price import Pricer
 from streams.fold.rollup import Delta, attach
 from streams.fold.session import CLOSED_KEPT_MS, GAP_MS, RowKey
 from streams.fold.streamtime import GRACE_MS, LATE_PANE, MINUTE_MS, PANE_MS, SKEW_MS, late_pane, pane_start
-from streams.rule.model import RuleSet
+from streams.rule.alert import AlertState
+from streams.rule.model import Rule, RuleSet
 from streams.rule.reading import SESSION, Key, Reading
 from streams.rule.records import Completeness
+from streams.stage.arming import Arming
 from streams.stage.asides import OFF, Asides, PayloadPolicy
 from streams.stage.batches import Batches
 from streams.stage.idle import IdleWheel, slot_of
@@ -64,7 +66,7 @@ class SessionsPartition:
     def __init__(
         self, partition: int, partitions: int, rollup_partitions: int,
         rules: RuleSet | None = None, pricer: Pricer | None = None, payloads: PayloadPolicy = OFF,
-        customs: Customs = NO_CUSTOMS,
+        customs: Customs = NO_CUSTOMS, rules_version: int = 0,
     ) -> None:  # fmt: skip
         self._partition, self._customs = partition, customs
         self._partitions = partitions
@@ -88,7 +90,8 @@ class SessionsPartition:
         self._fed = 0
         self._passed = False  # over marks, since the last plan
         self._asides = Asides(partition, payloads)
-        self._judging = Judging(rules or NO_RULES, f"{SESSIONS_STAGE.name}-{partition}")
+        self._judging = Judging(rules or NO_RULES, f"{SESSIONS_STAGE.name}-{partition}", rules_version)
+        self._arming = Arming()
         self._loading: dict[bytes, bytes] = {}
         self._torn: list[tuple[str, str]] = []  # closed rows that are newer than the meta row
 
@@ -358,6 +361,7 @@ class SessionsPartition:
             self._beside[row_key(key)] = None
         for key in self._idle.due(now_ms, EXPIRE_PER_TICK):
             self._expire(key, now_ms)
+        self._arming.step(self._rows, self._judging, now_ms)
         self._judging.step(now_ms, self._read)
         self._table.age(now_ms, self._dirty)
 
@@ -413,6 +417,22 @@ class SessionsPartition:
 
     # ---- rules --------------------------------------------------------------------------------------------------
 
+    @property
+    def judged_by(self) -> int:
+        """The version of the rules that the state as last written was judged by."""
+        return self._meta.rules if self._meta else 0
+
+    def use(self, rules: RuleSet, version: int) -> None:
+        """Go by these rules from now on."""
+        if version != self._judging.version:
+            self._judging.use(rules, version)
+            self._arming.begin(self._rows, self._judging)
+            self._passed = self._passed or self._started  # the meta row names the version
+
+    def alive(self) -> Iterable[tuple[Rule, Key, AlertState, Reading]]:
+        """Yield every alert that is pending or firing with its row as it is now."""
+        return self._judging.alive(self._read)
+
     def _read(self, _over: str, key: Key) -> Reading | None:
         row = self._table.peek(key[0])
         return None if row is None or row.ended_ms else SessionReading(row, self._clock)
@@ -427,6 +447,7 @@ class SessionsPartition:
                 judging.end(SESSION, (key,), clock, ENDED_REASON)
             else:
                 judging.touch(SESSION, (key,), SessionReading(row, clock), clock)
+        self._arming.step(self._rows, judging, clock)
         judging.step(clock, self._read)
 
     # ---- flush --------------------------------------------------------------------------------------------------
@@ -469,5 +490,8 @@ class SessionsPartition:
         if received:
             counted["received"] = received
         sequences = dict(self._meta.sequences) if self._meta else {}
-        incarnation = self._judging.newest_incarnation
-        return Meta(self._next, self._watermark, self._clock, self.counters(), sequences, incarnation)
+        judging = self._judging
+        return Meta(
+            self._next, self._watermark, self._clock, self.counters(), sequences, judging.newest_incarnation,
+            rules=judging.version,
+        )  # fmt: skip

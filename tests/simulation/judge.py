@@ -34,14 +34,16 @@ from simulation.broker import COMMANDS, DEAD_LETTER, EVENTS, ROLLUPS, Broker, Re
 from simulation.budgets import recount, wrong_accounts
 from simulation.orders import Recount, accepted, follow, orders_in, page_of, shown_of
 from simulation.owner import SESSIONS
-from simulation.verdicts import RULES, follow_alerts, follow_breakers, stored_alerts, stored_breakers
+from simulation.rulings import RULES, UNTOUCHED, judged_by_none_older, nobody_else_lives, rules_hold, told_reasons
+from simulation.verdicts import follow_alerts, follow_breakers, stored_alerts, stored_breakers
 from simulation.world import World
 
 from streams.fold import session
 from streams.fold.baseline import reset_ms
 from streams.fold.rollup import LifetimeRow, PaneRow
 from streams.fold.session import OVERFLOW, SessionRow
-from streams.stage import commands
+from streams.rule.alert import RULE_REMOVED
+from streams.stage import commands, rollups, session_rows
 from streams.stage.commands import CommandsPartition
 from streams.stage.deadletter import LETTERS_PER_RECORD_MAX
 from streams.stage.plan import StagePartition
@@ -51,6 +53,11 @@ from streams.stage.sessions import SessionsPartition
 FAMILIES: Final = {"requests": 0, "model_calls": 1, "tool_calls": 2, "a2a": 3}
 # What a session spends between the start and the end of a request hangs on ticks, as starts and ends do.
 SPENT: Final = {"request_tokens", "request_cost", "request_cycles"}
+# Where a meta row has the version of the rules.
+RULES_AT: Final = {
+    SESSIONS: session_rows.Meta.__struct_fields__.index("rules"),
+    ROLLUPS: rollups.Meta.__struct_fields__.index("rules"),
+}
 SESSION_FIELDS: Final = (
     "events", "late", "errors", "heartbeats", "requests", "request_errors", "request_us", "model_calls", "model_errors",
     "model_us", "tool_calls", "tool_errors", "tool_us", "input_tokens", "output_tokens", "cache_read_tokens",
@@ -71,7 +78,7 @@ class Judge:
         self.commands = CommandsPartition(0, world.partitions[ROLLUPS])
         self.commands.load(self._changelog(COMMANDS, 0))
         self.commands.loaded()
-        self.happen, self.told = accepted(world.told)
+        self.happen, self.loaded, self.told = accepted(world.told)
         self.rows: dict[Place, list[LifetimeRow]] = {}
         self.panes: dict[Place, list[PaneRow]] = {}
         for part in self.rollups:
@@ -114,6 +121,9 @@ class Judge:
         records, position = log.read(0, log.end)
         assert position == log.end, "a transaction is open in the end"
         return [(record.key or b"", record.value) for record in records]
+
+    def _rows(self, stage: str, partition: int) -> dict[bytes, bytes]:
+        return {key: value for key, value in dict(self._changelog(stage, partition)).items() if value is not None}
 
     def _sessions(self, partition: int) -> SessionsPartition:
         part = SessionsPartition(
@@ -165,13 +175,18 @@ class Judge:
 
     def verdicts(self) -> None:
         """Alerts and breakers were told exactly once, and their rows stand where the last record says."""
+        self.rules = rules_hold(self._rows(COMMANDS, 0), self.loaded)
         alerts: dict[str, tuple[int, int, str]] = {}
         breakers: dict[str, tuple[int, str]] = {}
         for stage, n in self.world.slots:
-            rows = {key: value for key, value in dict(self._changelog(stage, n)).items() if value is not None}
+            rows = self._rows(stage, n)
             alerts |= stored_alerts(rows, f"{stage}-{n}")
             breakers |= stored_breakers(rows)
+            if stage != COMMANDS:
+                nobody_else_lives(rows, self.rules)
+                judged_by_none_older(self.broker, stage, n, RULES_AT[stage])
         same(follow_alerts(self.broker), alerts, "alerts told and stored")
+        assert (UNTOUCHED, RULE_REMOVED) not in told_reasons(self.broker)
         same(follow_breakers(self.broker), breakers, "circuits told and stored")
 
     # ---- the first stage --------------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ from types import ModuleType
 from typing import Final
 
 from streams.fold import apply, cells, dedup, live, measure
-from streams.stage import batches, commands, gauges, rollups, session_table, sessions
+from streams.stage import arming, batches, commands, gauges, rollups, session_table, sessions
 
 _KNOBS: Final[tuple[tuple[ModuleType, str, tuple[int, ...]], ...]] = (
     (apply, "OPEN_MAX", (3, 256)),
+    (arming, "ARM_PER_STEP", (1, 5_000)),
     (batches, "BATCH_BYTES_MAX", (1_500, 900_000)),
     (batches, "ROUTES_MAX", (2, 50_000)),
     (cells, "CELLS_KEPT_MAX", (0, 5, 50_000)),

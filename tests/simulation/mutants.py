@@ -6,8 +6,9 @@ from simulation.broker import DEAD_LETTER, Log, Record
 from simulation.owner import OutcomeUnknown, Owner, Steps
 from simulation.world import Nature
 
+from streams.rule.model import RuleSet
 from streams.stage.commands import CommandsPartition
-from streams.stage.plan import Plan, Row
+from streams.stage.plan import Judged, Plan, Row
 from streams.stage.rollups import RollupsPartition
 from streams.stage.sessions import SessionsPartition
 
@@ -208,10 +209,29 @@ class IgnoresStamps(_Forgetful):
                 keyed.row.stamp = -1
 
 
+class DoesNotAskForRules(Owner):
+    """State is judged by the rules that the worker happens to know, also when newer ones have judged it."""
+
+    def hears(self, state: Judged) -> bool:  # noqa: ARG002  the owner's
+        return True
+
+
+class JudgesAllAnew(Owner):
+    """When the rules change every alert begins anew."""
+
+    def obey(self) -> None:
+        if isinstance(self.state, SessionsPartition | RollupsPartition) and self.state.next_offset is not None:
+            if self.state._judging.version != self.ear.version:
+                self.state.use(RuleSet(), -1)
+                self.state.plan()
+        super().obey()
+
+
 MUTANTS: Final = (
     CommitsFirst, WritesOutsideTransactions, DoesNotFence, LoadsBeforeFencing, WritesAgain, GoesOn, ReadsAbortedRows,
     ReadsAbortedRecords, StartsAtTheEnd, SendsDeadLettersApart, WritesTombstonesLast, ForgetsTheWatermark,
     ForgetsMarks, ForgetsIds, ForgetsAlerts, ForgetsCommands, ForgetsBaselines, ForgetsGauges, IgnoresStamps,
+    DoesNotAskForRules, JudgesAllAnew,
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from simulation.broker import Broker, Record
+from simulation.rulings import Loaded, vary
 from simulation.traffic import MINUTE_MS, START_MS
 
 from streams.fold.baseline import created_ms, since_reset
@@ -71,7 +72,7 @@ class Told(NamedTuple):
 
     value: bytes | None
     timestamp: int
-    meant: Meant | None
+    meant: Meant | Loaded | None
 
 
 class Orders:
@@ -86,7 +87,10 @@ class Orders:
         random, luck = self._random, self._random.random()
         if luck < 0.15 and self._told:
             return random.choice(self._told)._replace(timestamp=now_ms)
-        made = self._bad(now_ms) if luck < 0.3 else self._good(now_ms)
+        if luck < 0.3:
+            made = self._bad(now_ms)
+        else:
+            made = self._rules(now_ms) if luck < 0.55 else self._good(now_ms)
         self._told.append(made)
         return made
 
@@ -106,6 +110,12 @@ class Orders:
         names = self._metrics(command, dimension)
         return Told(json.dumps(command).encode(), now_ms, Meant(name, meant_ms, dimension, labels, names))
 
+    def _rules(self, now_ms: int) -> Told:
+        """Change the rules, or go back to those of the settings."""
+        name, text = f"c{len(self._told)}", vary(self._random) if self._random.random() < 0.8 else None
+        command = {"kind": "rules", "id": name, "time": now_ms, "by": "ops", **({"text": text} if text else {})}
+        return Told(json.dumps(command).encode(), now_ms, Loaded(name, text))
+
     def _metrics(self, command: dict[str, Any], dimension: str | None) -> dict[str, tuple[str, ...]] | None:
         """Ask for some metrics only, now and then; returns the numbers behind them."""
         known = [metric for metric, (of, _) in METRICS.items() if dimension in {None, of}]
@@ -124,16 +134,19 @@ class Orders:
             {"kind": "explode"}, {"by": ""}, {"time": "yesterday"}, {"labels": {"tool": "tool-0"}}, {"schema": 2},
             {"scope": {"dimension": "planet"}}, {"scope": {"dimension": "all"}}, {"scope": "tool"}, {"metrics": []},
             {"scope": {"dimension": "tool", "labels": {"agent": "a"}}}, {"metrics": ["agent_tool_calls_in_flight"]},
-            {"id": 7},
+            {"id": 7}, {"kind": "rules"}, {"kind": "rules", "scope": {}},
         ))  # fmt: skip
-        values = (None, b"", b"{", b"[]", b"\xff", b"[" * 2_000, *[json.dumps({**good, **wrong}).encode()] * 12)
+        rules = {"kind": "rules", "id": "bad", "time": START_MS, "by": "ops"}
+        texts = [json.dumps({**rules, "text": text}).encode() for text in ("", "groups: 7", "{", "x" * 60_000)]
+        values = (None, b"", b"{", b"[]", *texts, b"\xff", b"[" * 2_000, *[json.dumps({**good, **wrong}).encode()] * 12)
         return Told(self._random.choice(values), now_ms, None)
 
 
-def accepted(told: Sequence[tuple[int, Told]]) -> tuple[list[Meant], Counter[str]]:
+def accepted(told: Sequence[tuple[int, Told]]) -> tuple[list[Meant], list[Loaded], Counter[str]]:
     """Return which commands happen, in their order, and how many were accepted, repeated and rejected."""
     remembered: list[str] = []
     happen: list[Meant] = []
+    loaded: list[Loaded] = []
     outcomes: Counter[str] = Counter()
     for _, one in told:
         if one.meant is None:
@@ -142,14 +155,16 @@ def accepted(told: Sequence[tuple[int, Told]]) -> tuple[list[Meant], Counter[str
             outcomes["repeated"] += 1
         else:
             outcomes["accepted"] += 1
-            # A repeat is held against the time of its own record.
-            happen.append(_at(one))
+            if isinstance(one.meant, Loaded):
+                loaded.append(one.meant)
+            else:
+                happen.append(_at(one))  # a repeat is held against the time of its own record
             remembered = [*remembered, one.meant.command][-commands.IDS_MAX :]
-    return happen, outcomes
+    return happen, loaded, outcomes
 
 
 def _at(one: Told) -> Meant:
-    assert one.meant is not None
+    assert isinstance(one.meant, Meant)
     assert one.value is not None
     time_ms = json.loads(one.value)["time"]
     return one.meant._replace(at_ms=time_ms if time_ms - one.timestamp <= _SKEW_MS else one.timestamp)

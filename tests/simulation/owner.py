@@ -9,11 +9,12 @@ from typing import Final
 
 from rare import CUSTOMS
 from simulation.broker import COMMANDS, EVENTS, ROLLUPS, Broker, Log, Place, Record
-from simulation.verdicts import PRICES, RULES
+from simulation.rulings import Ear
+from simulation.verdicts import PRICES
 
 from streams.errors import InvariantBroken
 from streams.stage.commands import CommandsPartition
-from streams.stage.plan import Plan, Row, StagePartition
+from streams.stage.plan import Judged, Plan, Row, StagePartition
 from streams.stage.rollups import RollupsPartition
 from streams.stage.sessions import SessionsPartition
 
@@ -32,13 +33,15 @@ class Owner:
     """From the fence to the loss of one source partition."""
 
     def __init__(
-        self, broker: Broker, random: Random, stage: str, partition: int, partitions: dict[str, int], *, torn: bool
-    ) -> None:
+        self, broker: Broker, random: Random, stage: str, partition: int, partitions: dict[str, int], ear: Ear, *,
+        torn: bool,
+    ) -> None:  # fmt: skip
         self.broker = broker
         self.random = random
         self.stage = stage
         self.partition = partition
         self.partitions = partitions
+        self.ear = ear
         self.torn = torn
         self.transactional_id = f"app-{stage}-{partition}"
         self.epoch = -1
@@ -73,12 +76,15 @@ class Owner:
 
     def empty(self) -> StagePartition:
         """Make the state of a partition that nothing is known of."""
+        rules, version = self.ear.rules, self.ear.version
         if self.stage == SESSIONS:
             counts = self.partitions[SESSIONS], self.partitions[ROLLUPS]
-            return SessionsPartition(self.partition, *counts, RULES, PRICES, customs=CUSTOMS)
+            return SessionsPartition(
+                self.partition, *counts, rules, PRICES, customs=CUSTOMS, rules_version=version
+            )  # fmt: skip
         if self.stage == COMMANDS:
             return CommandsPartition(self.partition, self.partitions[ROLLUPS])
-        return RollupsPartition(self.partition, self.partitions[ROLLUPS], RULES)
+        return RollupsPartition(self.partition, self.partitions[ROLLUPS], rules, rules_version=version)
 
     # ---- taking over ------------------------------------------------------------------------------------------------
 
@@ -98,8 +104,23 @@ class Owner:
             yield
         self.loading = False
         state.loaded()
+        if isinstance(state, Judged):
+            while not self.hears(state):
+                yield
+            state.use(self.ear.rules, self.ear.version)
         self.position = state.next_offset or 0
         self.state = state
+
+    def hears(self, state: Judged) -> bool:
+        """Has this worker heard of the rules that the state was judged by?"""
+        if state.judged_by > self.ear.version:
+            self.ear.listen()
+        return state.judged_by <= self.ear.version
+
+    def obey(self) -> None:
+        """Go by the rules that this worker has heard of."""
+        if isinstance(self.state, Judged):
+            self.state.use(self.ear.rules, self.ear.version)
 
     def fence(self) -> None:
         """Shut earlier owners out; with `torn` their open transaction may leave some rows behind."""

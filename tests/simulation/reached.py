@@ -7,8 +7,11 @@ from typing import Final
 from simulation.broker import EVENTS, ROLLUPS
 from simulation.judge import Judge
 from simulation.orders import shown_of
+from simulation.rulings import told_reasons
 from simulation.verdicts import STATES, WORDS, told
 from simulation.world import World
+
+from streams.rule.alert import FOR_RAISED, RULE_REMOVED
 
 _MONEY: Final = (
     "computed_cost_nano_usd", "unpriced", "usage_inconsistent", "aggregates_settled", "aggregates_leafless",
@@ -25,7 +28,8 @@ EXPECTED: Final = frozenset({
     "overflow row", "pane of 10000", "pane of 60000", "pane of 3600000",
     *_MONEY, "account", "account of two periods", "account charged late",
     "command accepted", "command repeated", "command rejected", "order for one", "order for all", "reset in part",
-    "row reset", "row that grew since",
+    "row reset", "row that grew since", "rules changed", "rules loaded", "rules of the settings again",
+    *(f"alert {reason}" for reason in (RULE_REMOVED, FOR_RAISED)), "circuit forgotten",
     *(f"alert {word}" for word in WORDS.values()), *(f"circuit {state}" for state in STATES.values()),
 })  # fmt: skip
 
@@ -45,6 +49,8 @@ def reached(world: World) -> Counter[str]:
     for order in judge.happen:
         found["order for one" if order.single else "order for all"] += 1
         found["reset in part"] += order.names is not None
+    for one in judge.loaded:
+        found["rules of the settings again" if one.text is None else "rules loaded"] += 1
     for place, rows in judge.rows.items():
         found["row reset"] += any(row.baseline is not None for row in rows)
         found["row that grew since"] += any(row.baseline is not None and shown_of(row) for row in rows)
@@ -99,9 +105,10 @@ def _in_logs(world: World) -> Counter[str]:
 
 
 def _in_verdicts(world: World) -> Counter[str]:
-    found: Counter[str] = Counter()
+    found = Counter(f"alert {reason}" for _, reason in told_reasons(world.broker))
     for topic, noun in (("alerts", "alert"), ("breakers", "circuit")):
         for record in told(world.broker, topic):
             for word in (*WORDS.values(), *STATES.values()):
+                found[f"{noun} forgotten"] += record.value is None
                 found[f"{noun} {word}"] += f'"state":"{word}"'.encode() in (record.value or b"")
     return found

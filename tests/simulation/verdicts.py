@@ -13,11 +13,9 @@ from simulation.broker import ALERTS, BREAKERS, Broker, Record
 from streams.fold.price import Overrides, PriceBook
 from streams.fold.session import OVERFLOW
 from streams.rule.alert import decode_names, fingerprint
-from streams.rule.parse import parse_rules
 from streams.rule.pricefile import parse_prices
 from streams.rule.records import breaker_name
 
-RULES: Final = parse_rules(Path(__file__).with_name("rules.yaml").read_text("utf-8"))
 PRICES: Final = PriceBook(Overrides(parse_prices(Path(__file__).with_name("prices.yaml").read_text("utf-8"))))
 WORDS: Final = {1: "pending", 2: "firing", 3: "firing", 4: "resolved"}
 STATES: Final = {0: "closed", 1: "open", 2: "half_open"}
@@ -71,7 +69,9 @@ def follow_breakers(broker: Broker) -> dict[str, tuple[int, str]]:
         key = (record.key or b"").decode()
         if OVERFLOW in key:  # one in each partition, under one name
             continue
-        assert record.value is not None, f"circuit {key} is forgotten, but no row ever goes"
+        if record.value is None:  # its policy is gone
+            newest.pop(key)
+            continue
         told_of: dict[str, Any] = json.loads(record.value)
         before, state = newest.get(key, (0, "closed"))
         if told_of["transition"] != before + 1 or told_of["previous"] != state:

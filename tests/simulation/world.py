@@ -12,6 +12,7 @@ from typing import Final
 from simulation.broker import COMMANDS, EVENTS, ROLLUPS, Broker, Fenced, Record
 from simulation.orders import Orders, Told
 from simulation.owner import SESSIONS, OutcomeUnknown, Owner
+from simulation.rulings import Ear
 from simulation.traffic import MINUTE_MS, START_MS, Published, Traffic
 
 from streams.errors import InvariantBroken
@@ -49,6 +50,7 @@ class World:
         self.workers = [f"w{n}" for n in range(self.random.randint(1, 3))]
         self.clock_ms = {name: self.random.choice((0, 0, -120_000, 45_000)) for name in self.workers}
         self.works_at: dict[Slot, str] = {}
+        self.ears = {name: Ear(self.broker) for name in self.workers}
         self.happened: Counter[str] = Counter()
         self.slots = [(stage, n) for stage, count in self.partitions.items() for n in range(count)]
         self.events = [slot for slot in self.slots if slot[0] != COMMANDS]
@@ -71,6 +73,8 @@ class World:
             self.command()
         if self.aside.random() < 0.25:
             self.work((COMMANDS, 0))
+        if self.aside.random() < 0.04:
+            self.hear(self.aside.choice(self.workers))
         self.now_ms += random.choice((0, 0, 1, 30, 400))
         luck = random.random()
         if luck < 0.2:
@@ -175,8 +179,17 @@ class World:
         self.works_at[slot] = worker or self.random.choice(self.workers)
         make = self.nature.owner
         self.owners[slot] = make(
-            self.broker, self.random, stage, partition, self.partitions, torn=self.nature.torn
+            self.broker, self.random, stage, partition, self.partitions, self.ears[self.works_at[slot]],
+            torn=self.nature.torn,
         )  # fmt: skip
+
+    def hear(self, worker: str) -> None:
+        """A worker reads what rules hold now, and goes by them between two of its other deeds."""
+        if self.ears[worker].listen():
+            self.happened["rules changed"] += 1
+            for slot, owner in self.owners.items():
+                if self.works_at[slot] == worker:
+                    owner.obey()
 
     def dismiss(self, owner: Owner) -> None:
         """Throw an owner and its state away."""
@@ -193,6 +206,8 @@ class World:
                 self.happened["crash while loading" if owner.state is None else "crash"] += 1
                 self.happened["crash within a flush"] += int(owner.steps is not None)
                 self.dismiss(owner)
+        self.ears[worker] = Ear(self.broker)
+        self.ears[worker].listen()  # a process knows the rules before it has any partition
 
     def pause(self, worker: str) -> None:
         """SIGSTOP for long enough: others take over, and the old owners wake up without knowing."""
@@ -201,6 +216,8 @@ class World:
                 self.happened["pause"] += 1
                 self.dismiss(owner)
                 self.zombies.append(owner)
+        self.ears[worker] = Ear(self.broker)  # it will go on as another process; the old one is deaf
+        self.ears[worker].listen()
 
     def move(self, slot: Slot) -> None:
         """Rebalance: hand a partition over, after a last flush or at once."""
@@ -237,7 +254,10 @@ class World:
     def settle(self) -> None:
         """No more harm: everything is read, folded and written."""
         self.zombies.clear()
-        for slot in self.slots:  # those that send come before those that are sent to
+        # Those that send come before those that are sent to, and rules before those that go by them.
+        for slot in sorted(self.slots, key=lambda slot: slot[0] != COMMANDS):
+            for worker in self.workers:
+                self.hear(worker)
             for _ in range(100):
                 if slot not in self.owners:
                     self.assign(slot)

@@ -209,7 +209,7 @@ def test_state_of_a_newer_release_is_refused() -> None:
     desk.tell(reset("a"))
     desk.flush()
     meta = msgspec.msgpack.decode(desk.rows[META_KEY], strict=False)
-    for key, value in ((META_KEY, msgspec.msgpack.encode([*meta[:-1], 9])), (b"ix", b"\xc1"), (b"z", b"")):
+    for key, value in ((META_KEY, msgspec.msgpack.encode([*meta[:3], 9, *meta[4:]])), (b"ix", b"\xc1"), (b"z", b"")):
         state = CommandsPartition(0, 1)
         state.load({**desk.rows, key: value}.items())
         with pytest.raises(StateRefused, match="commands partition 0"):

@@ -13,7 +13,7 @@ from pages import full_view, own_samples
 from through_stages import Record
 
 from streams.event.codec import decode_record
-from streams.event.command import COMMANDS, Reset, decode_command
+from streams.event.command import COMMANDS, decode_command
 from streams.event.model import KINDS, Envelope
 from streams.fold.rollup import RollupBatch
 from streams.rule.defaults import default_rules
@@ -37,7 +37,7 @@ TYPES: Final = {
     "dead-letter": DeadLetter,
     "alert": AlertRecord,
     "breaker": BreakerRecord,
-    "command.reset": Reset,
+    **{f"command.{kind}": command for kind, command in COMMANDS.items()},
     "payload": PayloadRecord,
     "metrics": Document,
 }
@@ -62,7 +62,8 @@ def test_files_are_what_the_types_say() -> None:
 
 def test_there_is_one_for_every_kind_and_every_topic() -> None:
     assert set(EVENT_NAMES) == {f"event.{kind}" for kind in KINDS}
-    assert set(TOPICS.values()) == {*RECORD_NAMES, EVENTS.suffix}
+    others = {f"command.{kind}" for kind in COMMANDS} - {TOPICS[COMMANDS_TOPIC.suffix]}
+    assert set(TOPICS.values()) | others == {*RECORD_NAMES, EVENTS.suffix}
     assert len({schema(name)["$id"] for name in NAMES}) == len(NAMES)
 
 
@@ -130,11 +131,11 @@ def test_schema_and_decoder_refuse_the_same_commands(kind: str) -> None:
             if field == "time" and isinstance(value, str) and value:
                 continue
             command = {**good, field: value}
-            accepted = isinstance(decode_command(json.dumps(command).encode()), Reset)
+            accepted = isinstance(decode_command(json.dumps(command).encode()), COMMANDS[kind])
             assert accepted == judge.is_valid(command), f"{field}={str(value)[:40]!r}: the decoder says {accepted}"
     for field in good:
         command = {name: value for name, value in good.items() if name != field}
-        accepted = isinstance(decode_command(json.dumps(command).encode()), Reset)
+        accepted = isinstance(decode_command(json.dumps(command).encode()), COMMANDS[kind])
         assert accepted == judge.is_valid(command), f"without {field}: the decoder says {accepted}"
 
 

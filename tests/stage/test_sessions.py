@@ -466,7 +466,7 @@ def test_state_of_a_newer_release_is_refused() -> None:
     one.flush()
     meta = msgspec.msgpack.decode(one.rows[META_KEY])
     for key, value in (
-        (META_KEY, msgspec.msgpack.encode([*meta[:-1], 99])),
+        (META_KEY, msgspec.msgpack.encode([*meta[:6], 99, *meta[7:]])),
         (b"ss", b"\x63" + one.rows[b"ss"][1:]),
         (b"zzz", b""),
     ):
