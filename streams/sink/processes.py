@@ -124,6 +124,19 @@ OF_WORKER: Final = (
         "worker",
         ("list", "order"),
     ),
+    own(
+        "agent_worker_rules_version",
+        "gauge",
+        "Version of the rules that this worker judges by; 0 until some are loaded by command.",
+        "worker",
+    ),
+    own(
+        "agent_worker_rules_info",
+        "info",
+        "Where the rules that this worker judges by come from, and the digest of their text; the value is always 1.",
+        "worker",
+        ("source", "digest"),
+    ),
     _BUILD_INFO,
 )
 

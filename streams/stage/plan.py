@@ -96,7 +96,7 @@ class StagePartition(Protocol):
 
 
 @runtime_checkable
-class Judged(Protocol):
+class Judged(StagePartition, Protocol):
     """What a stage partition has besides when it judges by rules; they may change between any two other calls."""
 
     @property

@@ -6,7 +6,7 @@ tells; every accepted command makes the next version, also one that goes back to
 
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -82,8 +82,8 @@ def rules_of(row: RulesRow, settings: RuleSet) -> RuleSet:
 class Ruling:
     """Which rules hold for one process: those of its settings, until rows say others."""
 
-    def __init__(self, settings: RuleSet) -> None:
-        self._settings = settings
+    def __init__(self, settings: RuleSet, digest: str = "") -> None:
+        self._settings, self._settings_digest = settings, digest
         self.rules = settings
         self.row: RulesRow | None = None
 
@@ -91,6 +91,16 @@ class Ruling:
     def version(self) -> int:
         """0 while no rules have been loaded."""
         return 0 if self.row is None else self.row.version
+
+    @property
+    def source(self) -> Literal["settings", "command"]:
+        """Where they come from."""
+        return "settings" if self.row is None or self.row.text is None else "command"
+
+    @property
+    def digest(self) -> str:
+        """The digest of their text; empty for settings whose text nobody has told."""
+        return self._settings_digest if self.row is None or self.row.text is None else self.row.digest
 
     def take(self, rows: Iterable[Row]) -> bool:
         """Take rows of the commands changelog in log order; returns whether other rules hold than before.

@@ -13,7 +13,9 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from streams import __version__
+from streams.rule.model import RuleSet
 from streams.sink.processes import OF_WORKER
+from streams.stage.ruling import Ruling
 from streams.worker.counters import Counters
 from streams.worker.web import Page, WebConfig, WebServer
 
@@ -46,10 +48,12 @@ class Health:
     title = "AgentStreams worker"
     formats = ("prometheus",)
 
-    def __init__(self, config: WebConfig, worker: Worker, price_lists: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, config: WebConfig, worker: Worker, price_lists: tuple[str, ...] = (), ruling: Ruling | None = None
+    ) -> None:
         self._worker = worker
         self._registry = CollectorRegistry()
-        self._registry.register(_Numbers(worker, price_lists))
+        self._registry.register(_Numbers(worker, price_lists, ruling or Ruling(RuleSet())))
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
         self.server = WebServer(config, self)
@@ -69,9 +73,10 @@ class Health:
 class _Numbers(Collector):
     """The catalogue's rows of a worker, filled in when they are asked for."""
 
-    def __init__(self, worker: Worker, price_lists: tuple[str, ...]) -> None:
+    def __init__(self, worker: Worker, price_lists: tuple[str, ...], ruling: Ruling) -> None:
         self._worker = worker
         self._price_lists = price_lists
+        self._ruling = ruling
 
     def collect(self) -> Iterable[Family]:
         """Yield every metric."""
@@ -88,6 +93,11 @@ class _Numbers(Collector):
             elif row.name == "agent_worker_price_list_info":
                 for order, name in enumerate(self._price_lists, 1):
                     family.add_sample(row.name, {"list": name, "order": str(order)}, 1)
+            elif row.name == "agent_worker_rules_version":
+                family.add_sample(row.name, {}, self._ruling.version)
+            elif row.name == "agent_worker_rules_info":
+                held = {"source": self._ruling.source, "digest": self._ruling.digest}
+                family.add_sample(row.name, held, 1)
             elif row.kind == "summary":
                 for q in QUANTILES:
                     family.add_sample(row.name, {"quantile": str(q)}, counters.flush_quantile_ms(q) / 1000)

@@ -13,7 +13,8 @@ from aiokafka import TopicPartition
 
 from streams import clock
 from streams.errors import InvariantBroken
-from streams.stage.plan import Plan, Row, SourceRecord, StagePartition
+from streams.rule.model import RuleSet
+from streams.stage.plan import Judged, Plan, Row, SourceRecord, StagePartition
 from streams.topology import EVENTS, Stage
 from streams.worker.config import WorkerConfig
 from streams.worker.counters import Counters
@@ -140,6 +141,20 @@ class Partition:
         writer, self._writer = self._writer, None
         if writer is not None:
             await writer.close()
+
+    # ---- rules ------------------------------------------------------------------------------------------------
+
+    @property
+    def judged_by(self) -> int:
+        """The version of the rules that the state was last judged by; 0 where none judge."""
+        return self._state.judged_by if isinstance(self._state, Judged) else 0
+
+    def use(self, rules: RuleSet, version: int) -> None:
+        """Go by these rules from the next record on, and have written by which."""
+        if isinstance(self._state, Judged):
+            self._state.use(rules, version)
+            if self._state.next_offset is not None:
+                self._touch(monotonic_ms())
 
     # ---- working ----------------------------------------------------------------------------------------------
 

@@ -16,10 +16,12 @@ from aiokafka.errors import KafkaError
 
 from streams.errors import AgentStreamsError, ConfigError, EdgeError, Fenced
 from streams.fold import live
+from streams.stage.ruling import Ruling
 from streams.worker import topics
 from streams.worker.app import App, create_app
 from streams.worker.config import WorkerConfig
 from streams.worker.partition import Stages
+from streams.worker.rules_tail import RulesTail
 
 _log = logging.getLogger(__name__)
 
@@ -35,18 +37,27 @@ _GC_THRESHOLDS: Final = (100_000, 20, 50)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-def run(config: WorkerConfig, stages: Stages, *, started: Callable[[App], None] | None = None) -> int:
+def run(
+    config: WorkerConfig,
+    stages: Stages,
+    *,
+    ruling: Ruling | None = None,
+    started: Callable[[App], None] | None = None,
+) -> int:
     """Work until a signal or a failure, and return the exit code; `started` is called once with the app.
 
+    With a `ruling`, which the stages are made with, rules are those that operators have loaded last.
     When stopping takes too long the process is ended here, with the same code.
     """
     gc.set_threshold(*_GC_THRESHOLDS)
     for name in ("faust", "mode", "aiokafka"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters of theirs reaches us as an exception
-    return asyncio.run(_serve(config, stages, started))
+    return asyncio.run(_serve(config, stages, ruling, started))
 
 
-async def _serve(config: WorkerConfig, stages: Stages, started: Callable[[App], None] | None) -> int:
+async def _serve(
+    config: WorkerConfig, stages: Stages, ruling: Ruling | None, started: Callable[[App], None] | None
+) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_unheard)
@@ -55,7 +66,7 @@ async def _serve(config: WorkerConfig, stages: Stages, started: Callable[[App], 
     try:
         if not await _unless(stop, _wait_for_topics(config)):
             return 0
-        return await _work(config, stages, started, stop)
+        return await _work(config, stages, ruling, started, stop)
     except AgentStreamsError as error:
         return _code(error)
     finally:
@@ -66,12 +77,17 @@ async def _serve(config: WorkerConfig, stages: Stages, started: Callable[[App], 
 async def _work(
     config: WorkerConfig,
     stages: Stages,
+    ruling: Ruling | None,
     started: Callable[[App], None] | None,
     stop: asyncio.Event,
 ) -> int:
     app = create_app(config, stages)
     runner = app.runner
     watchdog = Watchdog(config.stuck_ms)
+    tail = None if ruling is None else RulesTail(config, ruling)
+    if tail is not None:
+        runner.follow(tail)
+    following = asyncio.ensure_future(_follow_rules(app, tail))
     starting = asyncio.ensure_future(_start(app))
     if started is not None:
         started(app)
@@ -82,12 +98,12 @@ async def _work(
     _log.info("worker_started group=%s instance=%s compiled=%s", config.group_id, config.instance_id, compiled)
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     _log.info("worker_stopping failed=%s", runner.failure is not None)
-    for task in (*ends, beating, starting):
+    for task in (*ends, beating, starting, following):
         task.cancel()
     code = 0 if runner.failure is None else _code(runner.failure)
     try:
         async with asyncio.timeout(config.stop_timeout_ms / 1000):
-            await asyncio.gather(*ends, beating, starting, return_exceptions=True)
+            await asyncio.gather(*ends, beating, starting, following, return_exceptions=True)
             await app.stop()
     except TimeoutError:
         _log.critical("worker_stop_incomplete after_ms=%d exit_code=%d", config.stop_timeout_ms, code or EXIT_RESTART)
@@ -105,6 +121,24 @@ async def _start(app: App) -> None:
         await app.start()
     except Exception as error:  # noqa: BLE001  it ends the worker, with its own exit code
         app.runner.fail(error)
+
+
+async def _follow_rules(app: App, tail: RulesTail | None) -> None:
+    """Hear of rules for as long as the worker runs; until they are known no partition is loaded."""
+    delay_s = _BACKOFF_S
+    while tail is not None:
+        try:
+            await tail.run(app.runner.rules_changed)
+        except EdgeError as error:
+            if not error.retryable:
+                app.runner.fail(error)
+                return
+            _log.warning("broker_away attempt_again_s=%.1f error=%s", delay_s, error)
+        except Exception as error:  # noqa: BLE001  it ends the worker, with its own exit code
+            app.runner.fail(error)
+            return
+        await asyncio.sleep(delay_s)
+        delay_s = min(delay_s * 2, _BACKOFF_LIMIT_S)
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

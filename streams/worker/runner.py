@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 
 from streams import clock
 from streams.errors import AgentStreamsError, EdgeError, Fenced, InvariantBroken
+from streams.rule.model import RuleSet
 from streams.topology import Stage
 from streams.worker.config import WorkerConfig
 from streams.worker.connection import told_to_stop
@@ -51,6 +52,24 @@ class Group(Protocol):
         """Return why the client will never work again."""
 
 
+class Rules(Protocol):
+    """What is asked of whoever knows which rules hold."""
+
+    @property
+    def rules(self) -> RuleSet:
+        """They."""
+
+    @property
+    def version(self) -> int:
+        """Their version, which only grows."""
+
+    async def known(self) -> None:
+        """Wait until those are known that held when this process started."""
+
+    async def at_least(self, version: int) -> None:
+        """Wait until rules of this version, or newer ones, are known."""
+
+
 class Runner:
     """Everything between the group's decisions and the partitions; one per worker.
 
@@ -65,6 +84,7 @@ class Runner:
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
         self._attached: Group | None = None
+        self._rules: Rules | None = None
         self._partitions: dict[TopicPartition, Partition] = {}
         self._tasks: dict[TopicPartition, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -89,6 +109,10 @@ class Runner:
         """Give the consumer, once it exists."""
         self._attached = group
 
+    def follow(self, rules: Rules) -> None:
+        """Give what says which rules hold; without it they are those that stages are made with."""
+        self._rules = rules
+
     # ---- records ----------------------------------------------------------------------------------------------
 
     async def feed(self, chunk: Chunk) -> None:
@@ -109,6 +133,13 @@ class Runner:
             for partition in self.partitions:
                 partition.suspend()
             self.failed.set()
+
+    async def rules_changed(self) -> None:
+        """Go by the rules that hold now, one partition after the other."""
+        for partition in list(self.partitions):
+            if self._rules is not None and partition.loaded:
+                partition.use(self._rules.rules, self._rules.version)
+            await asyncio.sleep(0)
 
     # ---- rebalances, in the order in which Faust calls ----------------------------------------------------------
 
@@ -223,7 +254,17 @@ class Runner:
                 await partition.spoil()
         missing = [partition for partition in self.partitions if not partition.loaded]
         if missing:
+            if self._rules is not None:
+                await self._rules.known()
             await load(self.config, missing, self._group.committed, self.counters)
+        await self._obey(self.partitions)
+
+    async def _obey(self, partitions: Iterable[Partition]) -> None:
+        """Go by the rules that hold, once they are as new as those that have judged each state."""
+        for partition in list(partitions):
+            if self._rules is not None:
+                await self._rules.at_least(partition.judged_by)
+                partition.use(self._rules.rules, self._rules.version)
 
     async def _read_on(self, partitions: list[Partition]) -> None:
         epochs = await self._group.start_at({partition.source: partition.position for partition in partitions})
@@ -259,6 +300,7 @@ class Runner:
             # A fence now would shut out whoever owns it; the rebalance that is coming decides.
             raise EdgeError("no longer a member of the group", retryable=True)
         await load(self.config, [partition], self._group.committed, self.counters)
+        await self._obey([partition])
         await self._read_on([partition])
 
     async def _patiently(self, attempt: Callable[[], Awaitable[None]]) -> None:

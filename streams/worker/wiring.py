@@ -13,7 +13,7 @@ from streams.event.redact import REDACTOR, Redactor
 from streams.fold.price import Override, Overrides, PriceBook, Pricer
 from streams.fold.pricelist import packaged_prices
 from streams.rule.declared import read_customs
-from streams.rule.defaults import default_rules
+from streams.rule.defaults import default_rules, defaults_text
 from streams.rule.faults import Faults
 from streams.rule.model import RuleSet
 from streams.rule.parse import parse_rules
@@ -22,6 +22,7 @@ from streams.settings import Settings, variable
 from streams.stage.commands import CommandsPartition
 from streams.stage.payloads import OFF, PayloadPolicy
 from streams.stage.rollups import RollupsPartition
+from streams.stage.ruling import Ruling, digest_of
 from streams.stage.sessions import SessionsPartition
 from streams.topology import COMMANDS_STAGE, ROLLUPS, ROLLUPS_STAGE, SESSIONS_STAGE
 from streams.worker.config import WorkerConfig
@@ -52,13 +53,22 @@ def worker_config(settings: Settings, kafka: KafkaConnection) -> WorkerConfig:
 
 def rules(settings: Settings) -> RuleSet:
     """Return the rules of the file that is set, or the shipped ones; ConfigError names the file and every fault."""
+    return ruling(settings).rules
+
+
+def ruling(settings: Settings) -> Ruling:
+    """Return the same, until others are loaded; ConfigError as above."""
     path = settings.rules_file
-    return default_rules() if path is None else _read_rules(path)
+    if path is None:
+        return Ruling(default_rules(), digest_of(defaults_text()))
+    rule_set, text = _read_rules(path)
+    return Ruling(rule_set, digest_of(text))
 
 
-def _read_rules(path: Path) -> RuleSet:
+def _read_rules(path: Path) -> tuple[RuleSet, str]:
     try:
-        return parse_rules(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        return parse_rules(text), text
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{variable('rules_file')} = {path}: cannot be read ({error})") from error
     except ConfigError as error:
@@ -111,7 +121,7 @@ def payloads(settings: Settings) -> PayloadPolicy:
 
 
 def stages(
-    rule_set: RuleSet,
+    ruling: Ruling,
     pricer: Pricer | None = None,
     policy: PayloadPolicy = OFF,
     customs: Customs = NO_CUSTOMS,
@@ -125,10 +135,13 @@ def stages(
 
     def sessions(partition: int, partition_count: int, partitions: Mapping[str, int]) -> SessionsPartition:
         rollup_count = partitions[ROLLUPS.suffix]
-        return SessionsPartition(partition, partition_count, rollup_count, rule_set, pricer, policy, customs)
+        return SessionsPartition(partition, partition_count, rollup_count, ruling.rules, pricer, policy, customs,
+            rules_version=ruling.version)  # fmt: skip
 
     def rollups(partition: int, partition_count: int, partitions: Mapping[str, int]) -> RollupsPartition:  # noqa: ARG001  the protocol's
-        return RollupsPartition(partition, partition_count, rules=rule_set, log_bins=log_bins)
+        return RollupsPartition(
+            partition, partition_count, rules=ruling.rules, log_bins=log_bins, rules_version=ruling.version
+        )
 
     def commands(partition: int, partition_count: int, partitions: Mapping[str, int]) -> CommandsPartition:  # noqa: ARG001  the protocol's
         return CommandsPartition(partition, partitions[ROLLUPS.suffix])

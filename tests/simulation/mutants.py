@@ -220,10 +220,11 @@ class JudgesAllAnew(Owner):
     """When the rules change every alert begins anew."""
 
     def obey(self) -> None:
-        if isinstance(self.state, SessionsPartition | RollupsPartition) and self.state.next_offset is not None:
-            if self.state._judging.version != self.ear.version:
-                self.state.use(RuleSet(), -1)
-                self.state.plan()
+        state = self.state
+        if isinstance(state, SessionsPartition | RollupsPartition) and state._judging.version != self.ear.version:
+            state.use(RuleSet(), -1)
+            if state.next_offset is not None:
+                state.plan()
         super().obey()
 
 

@@ -87,10 +87,8 @@ class Orders:
         random, luck = self._random, self._random.random()
         if luck < 0.15 and self._told:
             return random.choice(self._told)._replace(timestamp=now_ms)
-        if luck < 0.3:
-            made = self._bad(now_ms)
-        else:
-            made = self._rules(now_ms) if luck < 0.55 else self._good(now_ms)
+        make = self._bad if luck < 0.3 else self._rules if luck < 0.55 else self._good
+        made = make(now_ms)
         self._told.append(made)
         return made
 

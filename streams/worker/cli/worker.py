@@ -11,6 +11,7 @@ import typer
 
 from streams.errors import AgentStreamsError
 from streams.settings import Settings
+from streams.stage.ruling import Ruling
 from streams.worker import logs, wiring
 from streams.worker.app import App
 from streams.worker.cli.options import Bootstrap, Prefix, connection, load
@@ -51,22 +52,24 @@ def worker(
     config = wiring.worker_config(settings, connection(settings))
     book = wiring.price_book(settings)
     _log.info("prices lists=%s", ",".join(book.names) if book else "none")
+    ruling = wiring.ruling(settings)
     health: list[asyncio.Task[None]] = []
 
     def started(app: App) -> None:
         if settings.health_port is not None:
-            health.append(asyncio.ensure_future(_show_health(settings, app, book.names if book else ())))
+            health.append(asyncio.ensure_future(_show_health(settings, app, book.names if book else (), ruling)))
 
     policy, log_bins = wiring.payloads(settings), settings.exponential_histograms
-    stages = wiring.stages(wiring.rules(settings), book, policy, wiring.customs(settings), log_bins=log_bins)
-    code = run(config, stages, started=started)
+    stages = wiring.stages(ruling, book, policy, wiring.customs(settings), log_bins=log_bins)
+    code = run(config, stages, ruling=ruling, started=started)
     if code:
         raise typer.Exit(code)
 
 
-async def _show_health(settings: Settings, app: App, price_lists: tuple[str, ...]) -> None:
+async def _show_health(settings: Settings, app: App, price_lists: tuple[str, ...], ruling: Ruling) -> None:
     """Listen for as long as the worker runs; a port that cannot be had ends it."""
-    health = Health(WebConfig(port=settings.health_port or 0, host=settings.health_host), app.runner, price_lists)
+    config = WebConfig(port=settings.health_port or 0, host=settings.health_host)
+    health = Health(config, app.runner, price_lists, ruling)
     try:
         await health.server.start()
         await asyncio.Event().wait()
