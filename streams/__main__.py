@@ -45,6 +45,7 @@ COMMANDS: Final = {
     "board": _Command("board", "board", _LOOK),
     "doctor": _Command("doctor", "doctor", _LOOK),
     "reset": _Command("reset", "reset", _CHANGE),
+    "rules": _Command("rules", "app", _CHANGE),
     "kafka": _Command("kafka", "app", _PREPARE),
     "topics": _Command("topics", "app", _PREPARE),
     "publish": _Command("publish", "publish", _PREPARE),

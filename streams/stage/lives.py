@@ -3,7 +3,7 @@
 Never judges: what is told of alerts comes in as the alert topic would have it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -184,10 +184,3 @@ def _partner(life: Life, others: list[Life]) -> Life | None:
 
 def _ends(life: Life) -> float:
     return float("inf") if life.resolved_ms is None else life.resolved_ms
-
-
-def overlapping(lives: Iterable[Life], since_ms: int) -> Iterator[Life]:
-    """Yield the lives that had begun before a moment: how they began is known by the warm-up alone."""
-    for life in lives:
-        if life.fired_ms is not None and life.fired_ms < since_ms:
-            yield life

@@ -5,7 +5,7 @@ workers that kept up.  Live, a flush is not at the beginning of a step but somew
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -18,7 +18,7 @@ from streams.fold.streamtime import PANE_MS
 from streams.rule.model import RuleSet
 from streams.rule.threshold import judge
 from streams.stage.lives import Lives
-from streams.stage.plan import Plan, SourceRecord
+from streams.stage.plan import Plan, Send, SourceRecord
 from streams.stage.rollups import RollupsPartition
 from streams.stage.sessions import SessionsPartition
 from streams.topology import ALERTS, BREAKERS, ROLLUPS
@@ -69,6 +69,7 @@ class Replay:
         rollup_partitions: int = 1,
         pricer: Pricer | None = None,
         customs: Customs = NO_CUSTOMS,
+        listener: Callable[[Send], None] | None = None,
     ) -> None:
         self.rules = rules
         self.lives = Lives()
@@ -78,6 +79,7 @@ class Replay:
             for number in range(partitions)
         ]
         self._second = [RollupsPartition(number, rollup_partitions, rules) for number in range(rollup_partitions)]
+        self._listener = listener  # hears whatever is told of alerts and breakers
         self._ends = [0] * rollup_partitions
 
     @property
@@ -120,6 +122,8 @@ class Replay:
 
     def _tell(self, plan: Plan | None) -> None:
         for send in () if plan is None else plan.sends:
+            if self._listener is not None:
+                self._listener(send)
             if send.topic == ALERTS.suffix:
                 self.lives.take(send.key or b"", send.value)
             elif send.topic == BREAKERS.suffix and send.value is not None:

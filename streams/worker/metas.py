@@ -11,7 +11,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.stage import rollups, session_rows
-from streams.topology import ROLLUPS_STAGE, SESSIONS_STAGE, Stage
+from streams.topology import ROLLUPS_STAGE, SESSIONS_STAGE
 from streams.worker.connection import KafkaConnection, edge_errors
 from streams.worker.tail import partition_counts, stop_consumer
 
@@ -19,16 +19,17 @@ LAST_OFFSETS: Final = 1_000  # the newest is the last record but a mark, unless 
 _POLL_MS: Final = 50
 META_KEY: Final = b"m"
 
-_rules_of: Final[Mapping[Stage, Callable[[bytes], int]]] = {
-    SESSIONS_STAGE: lambda stored: msgspec.msgpack.decode(stored, type=session_rows.Meta).rules,
-    ROLLUPS_STAGE: lambda stored: msgspec.msgpack.decode(stored, type=rollups.Meta).rules,
+_STAGES: Final = (SESSIONS_STAGE, ROLLUPS_STAGE)
+_rules_of: Final[Mapping[str, Callable[[bytes], int]]] = {
+    SESSIONS_STAGE.name: lambda stored: msgspec.msgpack.decode(stored, type=session_rows.Meta).rules,
+    ROLLUPS_STAGE.name: lambda stored: msgspec.msgpack.decode(stored, type=rollups.Meta).rules,
 }
 
 
 class Metas:
     """The version of the rules by partition, `stage-number`: those that have any state; None: not seen yet."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, stages: Mapping[TopicPartition, Stage]) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, stages: Mapping[TopicPartition, str]) -> None:
         self._consumer = consumer
         self._stages = stages
         self._ends: dict[TopicPartition, int] = {}
@@ -57,13 +58,13 @@ class Metas:
         return all([await self._consumer.position(tp) >= end for tp, end in self._ends.items()])
 
     def _name(self, tp: TopicPartition) -> str:
-        return f"{self._stages[tp].name}-{tp.partition}"
+        return f"{self._stages[tp]}-{tp.partition}"
 
 
 @asynccontextmanager
 async def metas(kafka: KafkaConnection, prefix: str) -> AsyncIterator[Metas]:
     """Give the meta rows as they are and become; ConfigError when topics are missing, EdgeError when Kafka fails."""
-    names = {prefix + stage.changelog.suffix: stage for stage in _rules_of}
+    names = {prefix + stage.changelog.suffix: stage.name for stage in _STAGES}
     counts = await partition_counts(kafka, list(names))
     stages = {TopicPartition(name, n): stage for name, stage in names.items() for n in range(counts[name])}
     with edge_errors(kafka, "reading the ends of the changelogs"):

@@ -56,6 +56,12 @@ def rules(settings: Settings) -> RuleSet:
     return ruling(settings).rules
 
 
+def rules_text(settings: Settings) -> str:
+    """Return the text of the same, as people write it."""
+    path = settings.rules_file
+    return defaults_text() if path is None else _read_rules(path)[1]
+
+
 def ruling(settings: Settings) -> Ruling:
     """Return the same, until others are loaded; ConfigError as above."""
     path = settings.rules_file

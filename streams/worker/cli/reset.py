@@ -68,7 +68,7 @@ def reset(
     """
     settings = load(bootstrap, prefix)
     scope = _scope(dimension, label or [], everything=everything)
-    command = make(command_id or str(uuid.uuid4()), _whoever() if by is None else by, scope, metric, note)
+    command = make(command_id or str(uuid.uuid4()), whoever() if by is None else by, scope, metric, note)
     resetting = Resetting(connection(settings), settings.topic_prefix, command)
     with progress("reading the tables"):
         rows = names_of(asyncio.run(resetting.look()))
@@ -98,7 +98,8 @@ def _scope(dimension: str | None, labels: list[str], *, everything: bool) -> Sco
     return Scope(dimension, found)
 
 
-def _whoever() -> str:
+def whoever() -> str:
+    """Name who asks: user@host."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container may run under a number that has no name
