@@ -70,8 +70,8 @@ def check(
         out.print(f"[green]ok[/green]  {escape(str(file))}: {_count(rules)}, digest {digest_of(text)}")
 
 
-@app.command()
-def test(
+@app.command(name="test")
+def run_tests(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Files of tests (YAML).")],
     as_json: Json = False,
 ) -> None:
@@ -94,14 +94,14 @@ def test(
     failed = sum(len({failure.case for failure in each}) for each in failures.values())
     if as_json:
         rows = [
-            {"file": file, "test": failure.case, "at_ms": failure.at_ms, "lines": failure.lines}
-            for file, each in failures.items()
+            {"file": name, "test": failure.case, "at_ms": failure.at_ms, "lines": failure.lines}
+            for name, each in failures.items()
             for failure in each
         ]
         print_json({"tests": cases, "failed": failed, "failures": rows})
     else:
-        for file, each in failures.items():
-            _show(file, each)
+        for name, each in failures.items():
+            _show(name, each)
         colour = "red" if failed else "green"
         out.print(f"[{colour}]{cases - failed} of {cases} tests passed[/{colour}]")
     if failed:
@@ -202,9 +202,8 @@ def show(
     if row is None:
         out.print("No rules were ever loaded: workers go by those of their settings (version 0).")
     else:
-        source = (
-            "the rules of the settings" if loaded is None else f"{_count(parse_rules(loaded))}, digest {row.digest}"
-        )
+        told = "the rules of the settings" if loaded is None else _count(parse_rules(loaded))
+        source = f"{told}, digest {row.digest}" if row.digest else told
         note = f": {row.note}" if row.note else ""
         at = datetime.fromtimestamp(row.at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         out.print(f"version [bold]{row.version}[/bold]: {escape(source)}")
