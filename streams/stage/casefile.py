@@ -76,11 +76,11 @@ class Circuit(NamedTuple):
 
 
 class Check(NamedTuple):
-    """What must be true at one moment; `alert` None: every rule is meant."""
+    """What must be true at one moment; `alert` None: every rule is meant, `alerts` None: no alert is looked at."""
 
     at_ms: int
     alert: str | None
-    alerts: list[Expected]
+    alerts: list[Expected] | None
     breakers: list[Circuit]
 
 
@@ -278,7 +278,8 @@ def _check(form: Form) -> Check:
         form.fault("alerts", "a list, or [] for none", "write alerts: []")
     alerts = [_expected(each, alert) for _, each in _forms(form, "alerts", CHECKS_MAX, "alert")]
     breakers = [_circuit(each) for _, each in _forms(form, "breakers", CHECKS_MAX, "breaker")]
-    return Check(at_ms, alert, alerts, [each for each in breakers if each is not None])
+    looks = form.raw("alerts") is not None
+    return Check(at_ms, alert, alerts if looks else None, [each for each in breakers if each is not None])
 
 
 def _expected(form: Form, alert: str | None) -> Expected:
@@ -317,5 +318,5 @@ def names_in(cases: Iterable[Case]) -> set[str]:
     found: set[str] = set()
     for case in cases:
         for check in case.checks:
-            found |= {each.alert for each in check.alerts} | ({check.alert} if check.alert else set())
+            found |= {each.alert for each in check.alerts or ()} | ({check.alert} if check.alert else set())
     return found

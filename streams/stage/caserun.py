@@ -229,10 +229,15 @@ class Rows:
 
 def differences(check: Check, board: Board) -> list[str]:
     """Return what is otherwise than expected, line by line; nothing when all is as it should be."""
-    named = [each for each in board.alerts.values() if check.alert is None or each.alert == check.alert]
+    circuits = [line for circuit in check.breakers for line in _circuit(circuit, board)]
+    return circuits if check.alerts is None else _alerts(check.alerts, check.alert, board) + circuits
+
+
+def _alerts(wanted: list[Expected], alert: str | None, board: Board) -> list[str]:
+    named = [each for each in board.alerts.values() if alert is None or each.alert == alert]
     found = [each for each in named if each.state in ALIVE]
     lines: list[str] = []
-    for expected in check.alerts:
+    for expected in wanted:
         pool = found if expected.state in ALIVE else [each for each in named if each.state == "resolved"]
         same = next((each for each in pool if not _wrong(expected, each)), None)
         if same is not None:
@@ -248,7 +253,7 @@ def differences(check: Check, board: Board) -> list[str]:
             if near in found:
                 found.remove(near)
     lines.extend(f"+ {_shown(each)}: not expected" for each in found)
-    return lines + [line for circuit in check.breakers for line in _circuit(circuit, board)]
+    return lines
 
 
 def _circuit(expected: Circuit, board: Board) -> list[str]:

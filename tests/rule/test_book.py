@@ -33,7 +33,7 @@ def reload(book: AlertBook, rows: dict[bytes, bytes], *rules: Rule) -> AlertBook
     """Store what changed, and load a new book from all that is stored."""
     for names, stored in book.drain():
         if stored is None:
-            rows.pop(names)
+            rows.pop(names, None)
         else:
             rows[names] = stored
     again = AlertBook(RuleSet(rules))
@@ -399,3 +399,110 @@ def test_partitions_that_both_know_a_key_have_alerts_of_their_own() -> None:
 
     assert len({transition_id(moved) for moved in moves if moved}) == 2
     assert fingerprint("0", "R", "tool", KEY) != fingerprint("1", "R", "tool", KEY)
+
+
+# ---- other rules -----------------------------------------------------------------------------------------------
+
+
+def test_an_unchanged_rule_keeps_its_timers_when_others_change() -> None:
+    """Nothing is told, and `for` counts on from where it was."""
+    rule, other = rule_of(f"{SUM}; for: 1m"), rule_of(AGE, name="Other")
+    book, row = book_of(rule), Row()
+    row.add(NOW_MS, errors=3)
+    book.touch("tool", KEY, row.at(NOW_MS), NOW_MS)
+    book.use(RuleSet((other, rule)))
+
+    assert not recheck(book, {KEY: row}, NOW_MS + 1_000)
+    row.add(NOW_MS + 60_000, errors=3)
+    assert seen(book.touch("tool", KEY, row.at(NOW_MS + 60_000), NOW_MS + 60_000)) == ["firing"]
+
+
+def test_the_alerts_of_a_rule_that_is_gone_end_once() -> None:
+    rule = rule_of(SUM)
+    book, rows = book_of(rule), dict[bytes, bytes]()
+    book.judge(rule, KEY, BREACH, NOW_MS)
+    book.use(RuleSet())
+    moves = book.expire(NOW_MS + 1)
+
+    assert [(moved.after, moved.reason, moved.removed) for moved in moves] == [(RESOLVED, "rule_removed", True)]
+    assert not book.expire(NOW_MS + 2)
+    assert not reload(book, rows).expire(NOW_MS + 3)
+
+
+def test_a_rule_that_comes_back_in_time_has_its_alert_back() -> None:
+    rule = rule_of(SUM)
+    book, row = book_of(rule), Row()
+    row.add(NOW_MS, errors=3)
+    book.touch("tool", KEY, row.at(NOW_MS), NOW_MS)
+    book.use(RuleSet())
+    book.use(RuleSet((rule,)))
+
+    assert not book.expire(NOW_MS + 1)
+    assert not recheck(book, {KEY: row}, NOW_MS + 1)
+    assert [state.phase for _, _, state in book.live()] == [FIRING]
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [("for: 5m", ["pending"]), ("for: 10s", []), ("keep_firing_for: 1h", []), ("", [])],
+)
+def test_a_changed_rule_judges_its_alerts_anew(changed: str, expected: list[str]) -> None:
+    """As in Prometheus: with a longer `for` than the alert is active, it is pending again."""
+    book, row = book_of(rule_of(SUM)), Row()
+    row.add(NOW_MS, errors=3)
+    book.touch("tool", KEY, row.at(NOW_MS), NOW_MS)
+    book.use(RuleSet((rule_of(f"{SUM}; {changed}; severity: info"),)))
+
+    assert seen(recheck(book, {KEY: row}, NOW_MS + 30_000)) == expected
+
+
+def test_a_raised_limit_resolves_at_once() -> None:
+    book, row = book_of(rule_of(SUM)), Row()
+    row.add(NOW_MS, errors=3)
+    book.touch("tool", KEY, row.at(NOW_MS), NOW_MS)
+    book.use(RuleSet((rule_of("over: tool; value: {sum: errors}; window: 1m; above: 20"),)))
+
+    assert seen(recheck(book, {KEY: row}, NOW_MS + 1)) == ["resolved"]
+
+
+def test_rows_are_armed_for_new_rules_that_time_can_move_and_for_no_others() -> None:
+    old, new, touched = rule_of(RATIO, name="Old"), rule_of(RATIO, name="New"), rule_of(SUM, name="Touched")
+    book = book_of(old)
+    book.use(RuleSet((old, new, touched)))
+
+    assert book.fresh("tool")
+    assert not book.fresh("session")
+    book.arm_fresh("tool", KEY, NOW_MS)
+    book.armed()
+    assert not book.fresh("tool")
+    assert book.due(NOW_MS) == [(new, KEY)]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["breach", "fine", "time", "use"]), st.integers(0, 3)), max_size=40))
+@settings(max_examples=200, deadline=None)
+def test_changing_rules_tells_what_a_restart_with_them_tells(story: list[tuple[str, int]]) -> None:
+    """A book whose rules change, and one that is stored and loaded with the new rules instead."""
+    sets = [
+        (),
+        (rule_of(f"{SUM}; for: 10s"),),
+        (rule_of(f"{SUM}; for: 30s; keep_firing_for: 20s"),),
+        (rule_of(SUM), rule_of(SUM, name="S")),
+    ]
+    rules: tuple[Rule, ...] = sets[1]
+    lasting, restarted = book_of(*rules), book_of(*rules)
+    rows: dict[bytes, bytes] = {}
+    told: list[list[str]] = [[], []]
+    now_ms = NOW_MS
+    for what, number in story:
+        if what == "use":
+            rules = sets[number]
+            lasting.use(RuleSet(rules))
+            restarted = reload(restarted, rows, *rules)
+        now_ms += number * 10_000
+        for at, book in enumerate((lasting, restarted)):
+            verdict = BREACH if what == "breach" else FINE
+            moves = [book.judge(rule, KEY, verdict, now_ms) for rule in rules] if what in {"breach", "fine"} else []
+            moves += book.expire(now_ms)
+            told[at] += [transition_id(moved) for moved in moves if moved]
+
+    assert told[0] == told[1]

@@ -441,3 +441,41 @@ def test_a_circuit_decides_as_one_that_remembers_every_call(steps: list[tuple[in
             tool.call(*("error" if bad else "success" for bad in failed))
             oracle.look(tool.now_ms)
         assert tool.state is oracle.state
+
+
+# ---- other policies --------------------------------------------------------------------------------------------
+
+
+def open_tool() -> Tool:
+    tool = Tool()
+    tool.call(*["error"] * 4)
+    assert tool.state is OPEN
+    return tool
+
+
+def test_a_circuit_whose_policy_goes_closes_once() -> None:
+    tool = open_tool()
+    tool.book.use(RuleSet())
+    moves = tool.book.expire(tool.now_ms)
+
+    assert [(moved.signal, moved.state.state, moved.gone) for moved in moves] == [(POLICY_REMOVED, CLOSED, True)]
+    assert not tool.book.expire(tool.now_ms)
+    assert not list(tool.book.states())
+
+
+def test_a_policy_that_comes_back_in_time_keeps_its_circuits() -> None:
+    tool = open_tool()
+    tool.book.use(RuleSet())
+    tool.book.use(RULES)
+
+    assert not tool.book.expire(tool.now_ms)
+    assert tool.state is OPEN
+
+
+@pytest.mark.parametrize(("open_for", "waited_ms"), [("5s", 5_000), ("2m", 120_000)])
+def test_an_open_circuit_waits_as_long_as_the_new_policy_says(open_for: str, waited_ms: int) -> None:
+    tool = open_tool()
+    tool.book.use(parse_rules(TEXT.replace("open_for: 30s", f"open_for: {open_for}")))
+    due = [at_ms for at_ms in range(0, 200_000, 1_000) if tool.book.due(tool.now_ms + at_ms)]
+
+    assert [waited_ms] == due
