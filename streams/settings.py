@@ -138,7 +138,9 @@ class Settings(OutputSettings, IngestSettings):
         default=200_000, ge=1, le=10_000_000, description="Records per transaction at most; what a crash reads again."
     )
     rules_file: Path | None = Field(
-        default=None, description="Alert rules and breakers (YAML). Without it: the rules that are shipped."
+        default=None,
+        description="Alert rules and breakers (YAML). Without it: the rules that are shipped. Rules that were loaded "
+        "with `agent-streams rules load` win over both.",
     )
     pricing: bool = Field(
         default=True, description="Compute the cost of usage reports that name none, from a list of model prices."

@@ -135,7 +135,7 @@ OF_WORKER: Final = (
         "info",
         "Where the rules that this worker judges by come from, and the digest of their text; the value is always 1.",
         "worker",
-        ("source", "digest"),
+        ("origin", "digest"),
     ),
     _BUILD_INFO,
 )

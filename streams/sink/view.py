@@ -58,6 +58,7 @@ class Meta(Struct, array_like=True):
     incarnation: int
     codec: int
     forgotten_sources: int = 0
+    rules: int = 0
 
 
 _decode_meta: Final = msgspec.msgpack.Decoder(Meta).decode

@@ -96,7 +96,7 @@ class _Numbers(Collector):
             elif row.name == "agent_worker_rules_version":
                 family.add_sample(row.name, {}, self._ruling.version)
             elif row.name == "agent_worker_rules_info":
-                held = {"source": self._ruling.source, "digest": self._ruling.digest}
+                held = {"origin": self._ruling.source, "digest": self._ruling.digest}
                 family.add_sample(row.name, held, 1)
             elif row.kind == "summary":
                 for q in QUANTILES:

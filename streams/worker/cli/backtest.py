@@ -26,6 +26,7 @@ from streams.stage.replay import STEP_MS, WARM_UP_MS
 from streams.worker import wiring
 from streams.worker.backtest import Given, Played, as_dict, life_dict, play_lines, play_topic
 from streams.worker.cli.options import Bootstrap, Json, Prefix, connection, err, load, out, print_json, progress
+from streams.worker.cli.rules_app import app
 
 SHOWN: Final = 40  # alerts that people see; programs get them all
 NOTHING: Final = 66  # EX_NOINPUT: there was nothing to replay
@@ -51,6 +52,7 @@ Input = Annotated[
 ]
 
 
+@app.command()
 def backtest(
     file: Annotated[
         Path | None,
@@ -85,6 +87,7 @@ def backtest(
     _end(played)
 
 
+@app.command()
 def diff(
     first: Annotated[Path, typer.Argument(metavar="A", help="Rules.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Other rules.")],

@@ -25,6 +25,7 @@ from streams.worker import wiring
 from streams.worker.cli import backtest
 from streams.worker.cli.options import Bootstrap, Json, Prefix, connection, err, load, out, print_json, progress
 from streams.worker.cli.reset import whoever
+from streams.worker.cli.rules_app import app
 from streams.worker.reset import Outcome
 from streams.worker.rules_load import Done, Standing, load_rules, make, standing
 
@@ -44,9 +45,8 @@ EXIT_CODES: Final = {
     Outcome.WAITING: os.EX_TEMPFAIL,  # 75
 }
 
-app: Final = typer.Typer(name="rules", help="Check, test, try and load alert rules and breakers.", no_args_is_help=True)
-app.command(name="backtest")(backtest.backtest)
-app.command(name="diff")(backtest.diff)
+
+__all__ = ["app"]
 
 
 # ---- check and test --------------------------------------------------------------------------------------------
