@@ -199,6 +199,12 @@ class Broker:
         """Create a plain topic."""
         self._admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(10)
 
+    def delete_before(self, topic: str, offsets: Mapping[int, int]) -> None:
+        """Delete the records below these offsets, as retention does."""
+        places = [TopicPartition(topic, number, offset) for number, offset in offsets.items()]
+        for told in self._admin.delete_records(places).values():
+            told.result(10)
+
     def exists(self, topic: str) -> bool:
         """Is there such a topic?"""
         return topic in self._admin.list_topics(timeout=10).topics

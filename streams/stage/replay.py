@@ -101,16 +101,20 @@ class Replay:
         self._first[partition].feed(records)
 
     def step(self, now_ms: int) -> None:
-        """Let time pass up to here, and judge what was fed since the last step."""
+        """Judge what was fed since the last step by the time of its events, then let time pass up to here."""
+        self._flush()
+        parts: list[SessionsPartition | RollupsPartition] = [*self._first, *self._second]
+        for part in parts:
+            if part.next_offset is not None:
+                part.tick(now_ms)
+        self._flush()
+        self._look(now_ms)
+
+    def _flush(self) -> None:
         for first in self._first:
-            if first.next_offset is not None:
-                first.tick(now_ms)
             self._pass_on(first.plan())
         for second in self._second:
-            if second.next_offset is not None:
-                second.tick(now_ms)
             self._tell(second.plan())
-        self._look(now_ms)
 
     def _pass_on(self, plan: Plan | None) -> None:
         for send in () if plan is None else plan.sends:

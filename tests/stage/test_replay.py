@@ -66,7 +66,7 @@ def test_alerts_fire_and_end_at_the_time_of_the_records() -> None:
 
     # a window of a minute is six panes, the open one included; silence waits for six closed ones
     found = times(replay.lives.all())
-    assert found[0][:2] == ("Failing", 4_000)
+    assert found[0][:2] == ("Failing", 3_000)
     assert found[0][2] is not None
     assert found[0][2] % 10_000 == 0
     assert 50_000 <= found[0][2] <= 60_000

@@ -7,7 +7,9 @@ import aiohttp
 from pages import promtool, series, value
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from streams.rule.defaults import default_rules, defaults_text
 from streams.sink.processes import OF_WORKER
+from streams.stage.ruling import RULES_KEY, RulesRow, Ruling, digest_of, encode_rules
 from streams.worker.counters import Counters
 from streams.worker.health import Health
 from streams.worker.web import WebConfig
@@ -110,3 +112,13 @@ async def test_ready_follows_the_worker_and_numbers_are_shown_either_way() -> No
             assert 400 == (await ask("/metrics?format=json"))[0]
     finally:
         await health.server.stop()
+
+
+async def test_the_rules_that_hold_are_named() -> None:
+    ruling = Ruling(default_rules(), digest_of(defaults_text()))
+    ruling.take([(RULES_KEY, encode_rules(RulesRow(3, "", 0, "ops", None, None, "c")))])
+    health = Health(WebConfig(port=0), busy(), ruling=ruling)
+    found = series((await health.page("text/plain", None)).body.decode())
+
+    assert 3 == value(found, "agent_worker_rules_version")
+    assert 1 == value(found, "agent_worker_rules_info", origin="settings", digest=digest_of(defaults_text()))
