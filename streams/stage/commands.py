@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from streams.errors import StateRefused
-from streams.event.codec import Rejected
+from streams.event.codec import Reason, Rejected
 from streams.event.command import Rules, command_ms, decode_command
 from streams.fold.rollup import ResetOrder, RollupBatch
 from streams.fold.streamtime import SKEW_MS
@@ -23,7 +23,7 @@ from streams.stage.deadletter import dead_letter
 from streams.stage.loading import compact
 from streams.stage.orders import Routed, order_of, route
 from streams.stage.plan import Plan, Row, Send, SourceRecord
-from streams.stage.ruling import RULES_KEY, RulesRow, accept_rules, decode_rules, encode_rules
+from streams.stage.ruling import RULES_KEY, RULES_PARTITION, RulesRow, accept_rules, decode_rules, encode_rules
 from streams.topology import COMMANDS, ROLLUPS
 
 META_CODEC: Final = 1
@@ -174,6 +174,9 @@ class CommandsPartition:
 
     def _take_rules(self, command: Rules, record: SourceRecord, at_ms: int) -> str:
         """Let other rules hold, unless their text is none."""
+        if self._partition != RULES_PARTITION:
+            why = f"rules are taken from partition {RULES_PARTITION} alone, where their versions have one order"
+            return self._refuse(Rejected(Reason.INVALID, 0, why, record.value or b""), record)
         row = accept_rules(command, self._rules_version + 1, at_ms, record.value or b"")
         if isinstance(row, Rejected):
             return self._refuse(row, record)
