@@ -10,7 +10,7 @@ from streams.fold.session import RowKey
 from streams.rule.reading import SESSION
 from streams.stage.judging import Judging
 
-ARM_PER_STEP: Final = 5_000  # 5 ms; a million sessions must not hold the loop because a rule was changed
+ARM_PER_STEP: Final = 2_000  # 8 ms; a million sessions must not hold the loop because a rule was changed
 
 
 class Arming:

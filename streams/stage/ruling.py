@@ -19,6 +19,7 @@ from streams.rule.parse import parse_rules
 from streams.stage.plan import Row
 
 RULES_KEY: Final = b"r"  # of the one row in the commands changelog
+RULES_PARTITION: Final = 0  # of the commands topic, however many it has
 FAULTS_CHARS_MAX: Final = 16_384  # of a dead letter's detail: some fifty faults, and no letter is a quarter of a batch
 DIGEST_CHARS: Final = 12  # enough to tell two texts apart by eye
 

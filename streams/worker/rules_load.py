@@ -16,7 +16,7 @@ from streams.errors import ConfigError
 from streams.event.codec import Rejected
 from streams.event.command import Rules, decode_command
 from streams.stage import commands
-from streams.stage.ruling import RULES_KEY, RulesRow, accept_rules, decode_rules
+from streams.stage.ruling import RULES_KEY, RULES_PARTITION, RulesRow, accept_rules, decode_rules
 from streams.topology import COMMANDS, COMMANDS_CHANGELOG, DEAD_LETTER
 from streams.worker.connection import KafkaConnection, edge_errors
 from streams.worker.looking import Following, following, read_whole
@@ -140,7 +140,9 @@ async def _publish(kafka: KafkaConnection, prefix: str, command: Rules) -> tuple
         )
         try:
             await producer.start()
-            told = await producer.send_and_wait(topic, msgspec.json.encode(command), key=command.id.encode())
+            told = await producer.send_and_wait(
+                topic, msgspec.json.encode(command), key=command.id.encode(), partition=RULES_PARTITION
+            )
         finally:
             await producer.stop()
     return told.partition, told.offset

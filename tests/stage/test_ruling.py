@@ -117,6 +117,16 @@ def test_a_text_that_is_no_rule_set_is_refused_with_every_fault() -> None:
     assert all(f"  {number}. " in desk.letters[0]["detail"] for number in (1, 2, 3))
 
 
+def test_versions_have_one_order_because_rules_are_taken_from_one_partition() -> None:
+    state = CommandsPartition(1, 2)
+    state.feed([Record(0, T0, None, rules("a", TEXT))])
+    plan = state.plan()
+
+    assert plan is not None
+    assert RULES_KEY not in dict(plan.rows)
+    assert "partition 0 alone" in json.loads(plan.sends[0].value or b"")["detail"]
+
+
 def test_the_shipped_rules_fit_into_a_command_and_longer_texts_are_refused_before_they_are_read() -> None:
     desk = Desk()
     command = rules("a", defaults_text())
