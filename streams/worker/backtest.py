@@ -119,22 +119,22 @@ async def _stretches(
     ends = await consumer.end_offsets(places)
     first = await consumer.offsets_for_times(dict.fromkeys(places, max(0, from_ms)))
     last = await consumer.offsets_for_times(dict.fromkeys(places, max(0, to_ms)))
-    return {
-        tp: Stretch(
-            ends[tp] if first[tp] is None else first[tp].offset, ends[tp] if last[tp] is None else last[tp].offset
-        )
-        for tp in places
-    }
+
+    def within(tp: TopicPartition, found: Any) -> int:
+        """Return an offset no further than may be read: a transaction may be open there."""
+        return int(ends[tp] if found is None else min(found.offset, ends[tp]))
+
+    return {tp: Stretch(within(tp, first[tp]), within(tp, last[tp])) for tp in places}
 
 
 async def _oldest(consumer: AIOKafkaConsumer, stretches: dict[TopicPartition, Stretch], played: Played) -> None:
     """Note the partitions that no longer hold the beginning of the range itself; the warm-up may be incomplete."""
-    begins = await consumer.beginning_offsets(list(stretches))
+    begins, ends = await consumer.beginning_offsets(list(stretches)), await consumer.end_offsets(list(stretches))
     since = await consumer.offsets_for_times(dict.fromkeys(stretches, played.from_ms))
     for tp, begin in begins.items():
         found = since[tp]
         # Something was deleted, and the oldest record that is left is from within the range, or there is none.
-        if begin > 0 and (found is None or found.offset == begin):
+        if begin > 0 and (begin == ends[tp] if found is None else found.offset == begin):
             played.missing[tp.partition] = played.to_ms if found is None else found.timestamp
 
 
