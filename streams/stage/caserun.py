@@ -11,6 +11,7 @@ import msgspec
 from streams.event.custom import NO_CUSTOMS, Customs
 from streams.fold.price import Pricer
 from streams.fold.sketch import bin_of, quantile
+from streams.fold.spending import Account
 from streams.rule.amount import amount, amount_text, duration_text
 from streams.rule.faults import Faults
 from streams.rule.model import RuleSet
@@ -197,6 +198,10 @@ class SeriesRow:
     def gauge(self, field: str) -> int | None:
         """Return the value that was last given."""
         return self._gauges.get(field)
+
+    def account(self, budget: str) -> Account | None:  # noqa: ARG002  as readings have it
+        """Return None: accounts are charged by events, which go through the stage that keeps them."""
+        return None
 
 
 class Rows:
