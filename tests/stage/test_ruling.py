@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 from one_stage import T0, One, Record, happen
+from through_stages import Stages
 
 from streams.errors import StateRefused
 from streams.event.command import COMMAND_BYTES_MAX, RULES_CHARS_MAX
@@ -249,3 +250,18 @@ def test_rows_of_the_last_release_know_no_version() -> None:
     one.reload()
 
     assert 0 == one.state.judged_by
+
+
+def test_budgets_follow_the_rules() -> None:
+    """What was spent stays spent; a lower limit is passed at once by a row that is charged again."""
+    text = "budgets: [{budget: day, over: tool, of: calls, limit: %d, per: day}]"
+    stages = Stages(parse_rules(text % 100), events=1, rollups=1)
+    ended = [event("tool_end", number, "s", tool="t", status="success") for number in range(6)]
+    stages.publish(ended[:5])
+    stages.rollups[0].use(parse_rules(text % 4), 1)
+    stages.publish(ended[5:])
+    alerts = [json.loads(value) for _, value in stages.sent("alerts") if value]
+
+    assert [("BudgetSpent:day", "firing", 6)] == [
+        (alert["alert"], alert["state"], alert["budget"]["spent"]) for alert in alerts
+    ]
