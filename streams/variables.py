@@ -13,6 +13,8 @@ EMITTER_PREFIX: Final = PREFIX + "EMITTER_"
 COMPRESSIONS: Final = ("auto", "none", "gzip", "lz4", "zstd", "snappy")
 SHARE: Final = "a number from 0 to 1"
 SWITCH: Final = "true or false"
+GUARD_SOURCES: Final = ("off", "redis", "kafka")
+UNKNOWN_WAYS: Final = ("allow", "deny", "keep")
 _NEAR: Final = 0.7  # of 1; a name less alike was not meant
 
 # What Kubernetes sets in every pod for a Service whose name begins with agent-streams.
@@ -86,6 +88,21 @@ EMITTER: Final = (
     EmitterVariable(
         EMITTER_PREFIX + "PAYLOAD_SAMPLE", "payload_sample", "0.1", None,
         "Share of the calls whose bodies are sent, where they are; 1 in the development profile.", SHARE,
+    ),
+    EmitterVariable(
+        EMITTER_PREFIX + "GUARD", "guard.source", "off", None,
+        "Where guards read what is stopped: Redis, as the exporter mirrors it to AGENT_STREAMS_REDIS_URL, or Kafka. "
+        "Off lets every call through.", f"one of {', '.join(GUARD_SOURCES)}",
+    ),
+    EmitterVariable(
+        EMITTER_PREFIX + "GUARD_WHEN_UNKNOWN", "guard.when_unknown", "allow", None,
+        "What guards do before they have read anything, and while nothing is heard: allow every call, deny every "
+        "call, or keep to what was known last.", f"one of {', '.join(UNKNOWN_WAYS)}",
+    ),
+    EmitterVariable(
+        EMITTER_PREFIX + "GUARD_STALE_AFTER_MS", "guard.stale_after_ms", "10000", (3_000, 3_600_000),
+        "How long nothing has to be heard for a guard to know nothing any more. Silence while nothing changes is not "
+        "meant: both sources are asked every second.",
     ),
 )  # fmt: skip
 

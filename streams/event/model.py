@@ -255,10 +255,16 @@ class Degraded(Envelope, frozen=True, kw_only=True, omit_defaults=True, gc=False
 
 
 class Guard(Envelope, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="guard"):
-    """A call was denied before it was made."""
+    """Calls were denied before they were made: `count` of them, for the same reason.
+
+    `reason` is the circuit's state or the name of the alert; `verdict_id` the id of the record that stopped the call.
+    """
 
     target: Name
-    denied_by: Literal["breaker", "budget", "loop"]
+    denied_by: Literal["breaker", "budget", "loop", "rule", "unknown"]
+    reason: Name | None = None
+    verdict_id: Id | None = None
+    count: Annotated[int, Meta(ge=1, le=AMOUNT_MAX)] = 1
 
 
 # ---- the process -----------------------------------------------------------------------------------------------

@@ -11,7 +11,23 @@ with session.request(), session.tool_call("search"):
 from streams.feed.batch import BatchPolicy
 from streams.feed.config import EmitterConfig
 from streams.feed.emitter import Emitter, EmitterStats
+from streams.feed.guard.client import Guard, GuardStats
+from streams.feed.guard.denial import CallDenied, Denial
+from streams.feed.guard.policy import GuardPolicy
 from streams.feed.identity import new_id
 from streams.feed.timers import Session, current_call
 
-__all__ = ["BatchPolicy", "Emitter", "EmitterConfig", "EmitterStats", "Session", "current_call", "new_id"]
+__all__ = [
+    "BatchPolicy",
+    "CallDenied",
+    "Denial",
+    "Emitter",
+    "EmitterConfig",
+    "EmitterStats",
+    "Guard",
+    "GuardPolicy",
+    "GuardStats",
+    "Session",
+    "current_call",
+    "new_id",
+]

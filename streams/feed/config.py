@@ -16,6 +16,7 @@ from streams.errors import ConfigError
 from streams.event.patterns import PATTERNS, own_patterns
 from streams.event.redact import REDACTOR, Redactor
 from streams.feed.batch import BatchPolicy
+from streams.feed.guard.policy import GuardPolicy
 from streams.profiles import EMITTER_DEFAULTS, PRODUCTION, VARIABLE
 from streams.topology import EVENTS
 from streams.variables import COMPRESSIONS, EMITTER, EMITTER_PREFIX, PREFIX, meant, unknown
@@ -41,6 +42,7 @@ class EmitterConfig:
     sample: float = 1.0  # share of the sessions that are sent, each as a whole; failures always are
     payloads: bool = False  # are bodies of requests and responses sent?
     payload_sample: float = 0.1  # share of the calls whose bodies are sent, where they are
+    guard: GuardPolicy = field(default_factory=GuardPolicy)
 
     security_protocol: str = "PLAINTEXT"
     sasl_mechanism: str = "PLAIN"
@@ -108,12 +110,12 @@ class EmitterConfig:
         for variable, name in _FIELDS.items():
             if text := environ.get(variable):
                 given[name] = text
-        password_file = environ.get(_PASSWORD_FILE)
-        if password_file and "sasl_password" not in given:
-            try:
-                given["sasl_password"] = Path(password_file).read_text(encoding="utf-8").strip()
-            except OSError as error:
-                faults.append(f"{_PASSWORD_FILE}: {error}")
+        for variable, name in _FILES.items():
+            if (path := environ.get(variable)) and name not in given:
+                try:
+                    given[name] = Path(path).read_text(encoding="utf-8").strip()
+                except OSError as error:
+                    faults.append(f"{variable}: {error}")
         for name in _NUMBERS & given.keys():
             faults += _number(given, name, int, "an integer")
         for name in _SHARES & given.keys():
@@ -122,11 +124,12 @@ class EmitterConfig:
             faults += _switch(given, name)
         faults += _profile(given, environ)
         faults += _redaction(given, environ, overrides)
-        batch = {name.removeprefix("batch."): given.pop(name) for name in [*given] if name.startswith("batch.")}
-        try:
-            given["batch"] = overrides.pop("batch", None) or BatchPolicy(**batch)
-        except ConfigError as error:
-            faults.append(str(error))
+        for part, policy in (("batch", BatchPolicy), ("guard", GuardPolicy)):
+            own = {name.removeprefix(f"{part}."): given.pop(name) for name in [*given] if name.startswith(f"{part}.")}
+            try:
+                given[part] = overrides.pop(part, None) or policy(**own)
+            except ConfigError as error:
+                faults.append(str(error))
         try:
             config = cls(**given | overrides)
         except ConfigError as error:
@@ -215,7 +218,10 @@ def _warn_of(names: tuple[str, ...]) -> None:
         _log.warning("emitter.unknown_variables, nothing reads them: %s", ", ".join(said))
 
 
-_PASSWORD_FILE: Final = PREFIX + "KAFKA_SASL_PASSWORD_FILE"
+_FILES: Final = {
+    PREFIX + "KAFKA_SASL_PASSWORD_FILE": "sasl_password",
+    PREFIX + "REDIS_URL_FILE": "guard.redis_url",
+}
 _FIELDS: Final = {
     PREFIX + "KAFKA_BOOTSTRAP_SERVERS": "bootstrap_servers",
     PREFIX + "TOPIC_PREFIX": "topic_prefix",
@@ -227,9 +233,10 @@ _FIELDS: Final = {
     PREFIX + "KAFKA_SSL_CERTFILE": "ssl_certfile",
     PREFIX + "KAFKA_SSL_KEYFILE": "ssl_keyfile",
     PREFIX + "KAFKA_ALLOW_SASL_WITHOUT_TLS": "allow_sasl_without_tls",
+    PREFIX + "REDIS_URL": "guard.redis_url",
     **{variable.name: variable.field for variable in EMITTER},
 }
-_KNOWN: Final = (*_FIELDS, _PASSWORD_FILE)
+_KNOWN: Final = (*_FIELDS, *_FILES)
 _OURS: Final = (EMITTER_PREFIX, PREFIX + "KAFKA_")  # the worker reads none that begins so and is not read here
 _NUMBERS: Final = frozenset(name for name in _FIELDS.values() if name.endswith(("_ms", "_events", "_bytes")))
 _ON: Final = frozenset({"1", "true", "yes", "on"})

@@ -6,7 +6,6 @@ that does not arrive. Works the same from threads and from coroutines.
 
 import asyncio
 import atexit
-import itertools
 import logging
 import os
 import sys
@@ -24,9 +23,11 @@ from streams.event.model import Envelope, Payload
 from streams.event.redact import BODY_CHARS_MAX, EDGE_CHARS
 from streams.feed.config import EmitterConfig
 from streams.feed.counters import Drop
+from streams.feed.guard.client import Guard
 from streams.feed.identity import new_source
 from streams.feed.outlet import THREAD_NAME, Outlet
 from streams.feed.sender import Sender
+from streams.feed.tally import Tally
 
 FLUSH_TIMEOUT_MS: Final = 10_000
 # A body may be as large as 64 ordinary events and more, so the queue takes 64 times fewer before they are encoded.
@@ -65,11 +66,22 @@ class Emitter:
         self.config = config or EmitterConfig.from_env()
         self.payloads = self.config.payloads  # are bodies sent at all?
         self._outlet = outlet
+        self._guard: Guard | None = None
         self._renew()
         _open.add(self)
 
     def _renew(self) -> None:
+        self._making = threading.Lock()
         self._life = _Life(self.config, self._outlet)
+
+    @property
+    def guard(self) -> Guard:
+        """Return what holds this process's calls against the workers' verdicts; it is made when first asked for."""
+        if self._guard is None:
+            with self._making:
+                if self._guard is None:
+                    self._guard = Guard(self.config, emitter=self)
+        return self._guard
 
     @property
     def source(self) -> str:
@@ -108,12 +120,19 @@ class Emitter:
     def close(self, timeout_ms: int = FLUSH_TIMEOUT_MS) -> bool:
         """Send what waits, for so long at the most, and end; what is emitted later is dropped and counted."""
         _open.discard(self)
+        self._close_guard()
         return self._life.close(timeout_ms)
 
     async def aclose(self, timeout_ms: int = FLUSH_TIMEOUT_MS) -> bool:
         """Do what `close` does without holding up the event loop."""
         _open.discard(self)
+        if self._guard is not None:
+            await asyncio.to_thread(self._close_guard)
         return await _async_result(self._life.finish(timeout_ms), timeout_ms + int(_END_GRACE_S * 1000))
+
+    def _close_guard(self) -> None:
+        if self._guard is not None:
+            self._guard.close()  # its last events go out with ours
 
     def stats(self) -> EmitterStats:
         """Count what became of the events so far."""
@@ -157,7 +176,7 @@ class _Life:
         self.sender = Sender(config, self.source, lambda: (outlet or _kafka())(config))
         self.closed = False
         self._config = config
-        self._refused = {reason: _Tally() for reason in (Drop.QUEUE_FULL, Drop.CLOSED, Drop.INVALID, Drop.PAYLOADS_OFF)}
+        self._refused = {reason: Tally() for reason in (Drop.QUEUE_FULL, Drop.CLOSED, Drop.INVALID, Drop.PAYLOADS_OFF)}
         self._reading = threading.Lock()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -248,23 +267,6 @@ class _Life:
 
     def _note_end(self) -> None:
         self._ended.set_result(not self.sender.counters.dropped.get(Drop.SEND_FAILED, 0))
-
-
-class _Tally:
-    """A count that many threads raise without a lock: `next` of `itertools.count` is one step."""
-
-    __slots__ = ("_next", "_reads", "add")
-
-    def __init__(self) -> None:
-        count = itertools.count()
-        self.add: Callable[[], int] = count.__next__
-        self._reads = 0
-
-    def read(self) -> int:
-        """Return how often `add` was called; reading counts too, so it is taken off again. One reader at a time."""
-        reads = self._reads
-        self._reads += 1
-        return self.add() - reads
 
 
 def _kafka() -> Callable[[EmitterConfig], Outlet]:

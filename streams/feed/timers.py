@@ -135,6 +135,19 @@ class Session:
         about = {"attempt": attempt, "parallel_group": parallel_group, "queue_depth": queue_depth}
         return ToolTimer(self, tool, None if arguments is None else digest(arguments), about)
 
+    def check(self, target: str) -> None:
+        """Hold a call of this session, `tool:name` or `model:name`, against the emitter's guard. Raises CallDenied."""
+        guard = getattr(self._emitter, "guard", None)
+        if guard is not None:
+            whose = self._envelope
+            guard.check(
+                target,
+                session_id=whose["session_id"],
+                user=whose["user_id"],
+                tenant=whose["tenant"],
+                agent=whose["agent"],
+            )
+
     def error(self, error: BaseException | str, *, component: str | None = None, code: str | None = None) -> None:
         """Report a failure outside of what is timed."""
         if isinstance(error, str):

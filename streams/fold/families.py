@@ -24,7 +24,7 @@ def _each(noun: str, values: tuple[str, ...]) -> tuple[str, ...]:
 
 CACHE_RESULTS: Final = ("hit", "miss", "error")
 RATE_RESULTS: Final = ("allowed", "denied")
-DENIERS: Final = ("breaker", "budget", "loop")
+DENIERS: Final = ("breaker", "budget", "loop", "rule", "unknown")
 ROLES: Final = ("user", "assistant", "system", "tool")
 DIRECTIONS: Final = ("request", "response")
 SECURITY_ACTIONS: Final = ("pii_detected", "tokenized", "detokenized", "audit")

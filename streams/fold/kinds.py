@@ -118,7 +118,7 @@ def _degraded(event: model.Degraded) -> Contributions:
 
 
 def _guard(event: model.Guard) -> Contributions:
-    return (one(measure.GUARD, (event.target,), {f"denied_by_{event.denied_by}": 1}),)
+    return (one(measure.GUARD, (event.target,), {f"denied_by_{event.denied_by}": event.count}),)
 
 
 # ---- the process ------------------------------------------------------------------------------------------------

@@ -77,7 +77,10 @@ EVENTS: Final[dict[str, dict[str, Any]]] = {
         "endpoint": "/v1/chat/completions", "result": "denied", "workspace": "research", "retry_after_ms": 1500,
     },
     "degraded": {"reason": "stale_index", "component": "retriever"},
-    "guard": {"target": "search", "denied_by": "breaker"},
+    "guard": {
+        "target": "tool:search", "denied_by": "breaker", "reason": "open",
+        "verdict_id": "0b5e6c1d9a7f4c3e8d2b1a0f9e8d7c6b", "count": 3,
+    },
     "cache": {"cache": "embeddings", "operation": "get", "result": "hit", "duration_ms": 0.4},
     "resource": {
         "memory_bytes": 734_003_200, "pool_active": 6, "pool_idle": 2, "threads_busy": 3, "threads_total": 8,

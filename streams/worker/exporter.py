@@ -59,7 +59,7 @@ class ExporterConfig:
     keys_max: Mapping[str, int] = field(default_factory=dict)
     customs: Customs = field(default_factory=dict)
     otlp: OtlpConfig | None = None  # None: nothing is pushed
-    redis_url: str | None = field(default=None, repr=False)  # may hold a password; None: no mirror of the breakers
+    redis_url: str | None = field(default=None, repr=False)  # may hold a password; None: no mirror for guards
     check_ms: int = 10_000  # how often the topics' partition counts are looked at
     stall_ms: int = 30_000  # without any answer for this long, connect anew
     request_timeout_ms: int = 15_000
@@ -94,7 +94,9 @@ class Exporter:
         self._texts: dict[bool, TextPage] = {}  # by: is it OpenMetrics?
         self._follower: Follower | None = None
         self._pusher = None if config.otlp is None else self._make_pusher(config.otlp)
-        self._mirror = None if config.redis_url is None else Mirror(config.redis_url)
+        self._mirror = (
+            None if config.redis_url is None else Mirror(config.redis_url, prefix=config.prefix, age_ms=self._age_ms)
+        )
         self._ready = False
         self._opened = asyncio.Event()
         self._failure: StateRefused | None = None
@@ -268,6 +270,8 @@ class Exporter:
         def take_alerts(_: int, records: Records) -> None:
             for key, value in rows_of(records):
                 view.alerts.take(key, value)
+                if self._mirror is not None:
+                    self._mirror.take_alert(key, value)
 
         def take_breakers(_: int, records: Records) -> None:
             for key, value in rows_of(records):
@@ -291,6 +295,11 @@ class Exporter:
         self._view, self._follower = view, follower
         return follower, view
 
+    def _age_ms(self) -> int:
+        """Return how long ago all that was committed was known to be read."""
+        now_ms = _now_ms()
+        return now_ms if self._follower is None else self._follower.age_ms(now_ms)
+
     async def _end(self) -> None:
         """End with what was found while a page was made."""
         await self._failed.wait()
@@ -301,6 +310,8 @@ class Exporter:
         """Show pages once everything that was there at the start is read and taken in."""
         await follower.caught_up.wait()
         view.alerts.counting = True
+        if self._mirror is not None:
+            self._mirror.settle()
         await _sliced(view.settle())
         self._ready = True
         self._opened.set()

@@ -1,17 +1,19 @@
-"""Breaker states in Redis, for agent processes that ask there: a mirror of the breaker topic, never a source of truth.
+"""What the workers have judged, in Redis, for agent processes that ask there: a mirror of topics, never the truth.
 
-Never holds anybody up: states wait in a map with one place per breaker, newest wins; Redis may be slow, away or wrong.
+Never holds anybody up: states wait in a map with one place per name, newest wins; Redis may be slow, away or wrong.
 
     HGETALL agent-streams:breaker:tool|search    → state, code, since_ms, open_until_ms, transition, record (JSON)
     SUBSCRIBE agent-streams:breakers             → the same JSON, one message per change
 
 A state never replaces a newer one, however many mirrors write: the script compares transition numbers.
+What stops calls (circuits that are not closed, alerts with `stop` that fire) is told to guards besides, in a hash that
+`streams.feed.guard.redis` describes and reads.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Self
 
 import msgspec
@@ -21,7 +23,10 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from streams.errors import ConfigError
+from streams.feed.guard.redis import ALIVE_FOR_MS, ALIVE_MS
+from streams.feed.guard.verdicts import BREAKER, STOP
 from streams.rule.records import BreakerRecord
+from streams.worker.mirror_verdicts import Verdicts
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +36,8 @@ TIMEOUT_S: Final = 1.0
 BACKOFF_S: Final = 0.2
 BACKOFF_LIMIT_S: Final = 5.0
 KEPT_MS: Final = 24 * 60 * 60 * 1000  # a breaker that nobody writes again is closed for a day at most
-CHECK_S: Final = 5.0  # an idle mirror asks this often whether Redis still holds what it wrote
+# An idle mirror asks this often whether Redis still holds what it wrote, and tells guards that it is there.
+CHECK_S: Final = ALIVE_MS / 1000
 
 # KEYS[1] breaker; ARGV: transition, since_ms, ttl, channel, record, then field/value pairs. Returns 1 when written.
 _PUT: Final = """
@@ -55,9 +61,13 @@ _decode: Final = msgspec.json.Decoder(BreakerRecord).decode
 
 
 class Mirror:
-    """Writes the newest state of each breaker to Redis, in the background."""
+    """Writes the newest state of each breaker, and what stops calls, to Redis, in the background.
 
-    def __init__(self, url: str) -> None:
+    `age_ms` says how long ago all that was committed was known to be read; guards are told nothing of a mirror that is
+    behind, so that they can tell silence from ignorance.
+    """
+
+    def __init__(self, url: str, *, prefix: str = "agent.", age_ms: Callable[[], int] = lambda: 0) -> None:
         try:
             self._redis: Any = Redis.from_url(
                 url,
@@ -71,6 +81,8 @@ class Mirror:
                 "AGENT_STREAMS_REDIS_URL cannot be used: expected redis://, rediss:// or unix://, "
                 "such as rediss://user:password@redis.example:6380/0"
             ) from None
+        self._verdicts = Verdicts(self._redis, prefix)
+        self._age_ms = age_ms
         self._all: dict[str, BreakerRecord] = {}
         self._dirty: dict[str, BreakerRecord | None] = {}
         self._changed = asyncio.Event()
@@ -99,6 +111,11 @@ class Mirror:
         if key is not None:
             self.put(key.decode("utf-8", "replace"), record)
 
+    def take_alert(self, key: bytes | None, value: bytes | None) -> None:
+        """Note what a record of the alert topic says: only what stops calls, or stopped them, goes to Redis."""
+        if key is not None and self._verdicts.note(STOP + key.decode("utf-8", "replace"), value):
+            self._changed.set()
+
     def put(self, breaker: str, record: BreakerRecord | None) -> None:
         """Note a state; None when the breaker is forgotten. Returns at once, whatever Redis does."""
         if record is None:
@@ -106,20 +123,31 @@ class Mirror:
         else:
             self._all[breaker] = record
         self._dirty[breaker] = record
+        self._verdicts.note(BREAKER + breaker, None if record is None else _encode(record))
+        self._changed.set()
+
+    def settle(self) -> None:
+        """Say that everything was taken once: from now on guards may rely on this mirror."""
+        self._verdicts.whole = True
         self._changed.set()
 
     @property
     def waiting(self) -> int:
         """How many states Redis has not been told."""
-        return len(self._dirty)
+        return len(self._dirty) + self._verdicts.waiting
 
     async def _run(self) -> None:
         delay_s = BACKOFF_S
         while True:
             try:
                 await self._check()
+                await self._verdicts.write()  # guards first: calls are stopped by these
                 while self._dirty:
                     await self._write_one()
+                    if self._verdicts.waiting:
+                        await self._verdicts.write()
+                if self._age_ms() < ALIVE_FOR_MS:
+                    await self._verdicts.tell_alive()
                 delay_s = BACKOFF_S
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(CHECK_S):
@@ -138,6 +166,7 @@ class Mirror:
         known = await self._redis.set(_WITNESS, "1", nx=True)
         if known or not self.up:
             self._dirty = {**self._all, **self._dirty}
+            self._verdicts.tell_again()
         self.up = True
 
     async def _write_one(self) -> None:

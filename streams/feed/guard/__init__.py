@@ -1,0 +1,1 @@
+"""What keeps an agent from making calls that the workers have judged: circuits, budgets, loops."""
