@@ -96,10 +96,9 @@ class Mirror:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        while self._task is not None and not self._task.done():
+            self._task.cancel()  # again, when a client took it for the end of a request of its own
+            await asyncio.wait([self._task], timeout=TIMEOUT_S)
         await self._redis.aclose()
 
     def take(self, key: bytes | None, value: bytes | None) -> None:

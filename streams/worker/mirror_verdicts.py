@@ -39,9 +39,8 @@ redis.call('DEL', KEYS[2])
 if redis.call('HDEL', KEYS[1], ARGV[1]) == 1 then redis.call('PUBLISH', KEYS[1], ARGV[2]) end
 return 1
 """
-_ALIVE: Final = '{"alive":true}'
-
 _encode: Final = msgspec.json.Encoder().encode
+_ALIVE: Final = _encode(Message()).decode()
 
 
 class Verdicts:

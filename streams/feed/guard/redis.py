@@ -1,7 +1,7 @@
 """What is stopped, as Redis has it: a mirror that an exporter keeps, read whole and then heard.
 
     HGETALL agent-streams:agent.verdicts      every circuit that is not closed, every alert that stops calls: JSON
-    SUBSCRIBE agent-streams:agent.verdicts    {"name": "breaker/tool|search", "record": {…} or null}, or {"alive": …}
+    SUBSCRIBE agent-streams:agent.verdicts    {"name": "breaker/tool|search", "record": {…} or null}; no name: alive
     EXISTS agent-streams:agent.alive          is there a mirror that knows everything?  It expires unless renewed
 
 Never trusts the subscription alone: what a message lost is found again by reading everything every few seconds.
@@ -25,13 +25,14 @@ READ_AGAIN_S: Final = 5.0  # one HGETALL of what is stopped, not of everything
 ALIVE_MS: Final = 1_000  # how often a mirror says that it is there
 ALIVE_FOR_MS: Final = 3_500  # how long its word holds
 _NAMESPACE: Final = "agent-streams:"
+_NULL: Final = Raw(b"null")
 
 
-class Message(Struct, omit_defaults=True):
-    """What is published: a verdict, with its record or null where it is lifted; or that the mirror is alive."""
+class Message(Struct):
+    """What is published: a verdict, with its record or null where it is lifted; without a name: the mirror is alive."""
 
     name: str | None = None
-    record: Raw | None = None
+    record: Raw = _NULL
 
 
 _decode: Final = msgspec.json.Decoder(Message).decode
@@ -115,6 +116,6 @@ class RedisSource:
             if heard.ready.is_set():  # else everything is read first
                 heard.alive()
             return
-        body = None if message.record is None else bytes(message.record)
+        body = bytes(message.record)
         heard.standing.take(message.name, None if body == b"null" else body)
         heard.show()

@@ -86,8 +86,9 @@ class Watcher:
                 await asyncio.sleep(LOOK_S)
                 self._beside()
         finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            while not following.done():
+                following.cancel()  # again, when a client took it for the end of a request of its own
+                await asyncio.wait([following], timeout=LOOK_S)
 
     async def _follow(self) -> None:
         delay_ms = BACKOFF_MS
