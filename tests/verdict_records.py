@@ -1,8 +1,8 @@
 """Records of the breaker and the alert topic, as the workers write them, for tests of guards; and a source of such."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -86,12 +86,13 @@ def stopping(over: str = "session", labels: dict[str, str] | None = None, **more
 class Told:
     """A source that tells what a test tells it to."""
 
-    waiting: list[tuple[str, bytes | None]] = field(default_factory=list)
+    waiting: Sequence[tuple[str, bytes | None]] = ()
     whole: bool = True  # was everything read?
     alive: bool = True
     failures: int = 0  # so many attempts fail
     follows: int = 0
     taken: int = 0
+    shown: int = 0
 
     def source(self, _config: Any) -> "Told":
         """Stand in as what makes a source."""
@@ -99,7 +100,7 @@ class Told:
 
     def tell(self, *records: tuple[str, bytes | None]) -> None:
         """Let the guard hear these."""
-        self.waiting += records
+        self.waiting = [*self.waiting, *records]
 
     async def follow(self, heard: Heard) -> None:
         self.follows += 1
@@ -112,6 +113,7 @@ class Told:
                     heard.standing.take(*record)
                     self.taken += 1
                 heard.show()
+                self.shown = self.taken
             if self.whole and self.alive:
                 heard.alive()
             await asyncio.sleep(0.002)
@@ -119,6 +121,4 @@ class Told:
     def heard(self, guard: Any, until: Callable[..., None]) -> None:
         """Wait until a guard shows what it was told."""
         wanted = len(self.waiting)
-        until(lambda: self.taken >= wanted and guard.ready())
-        shown = guard._heard.index
-        until(lambda: guard._heard.index is not shown)
+        until(lambda: self.shown >= wanted and guard.ready())

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self, get_args
+from typing import Final, Self, TypedDict, Unpack, get_args
 from weakref import WeakSet
 
 from streams.errors import ConfigError
@@ -34,6 +34,16 @@ READY_TIMEOUT_MS: Final = 10_000
 AGENT: Final = "agent"  # of calls that name none
 _POLL_S: Final = 0.02
 _log: Final = logging.getLogger("streams.feed")
+
+
+class Whose(TypedDict, total=False):
+    """Whose call it is, and whom it goes to."""
+
+    session_id: str | None
+    user: str | None
+    tenant: str | None
+    agent: str | None
+    provider: str | None  # of a model
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +70,8 @@ class GuardStats:
 class Guard:
     """Holds calls against circuits, budgets and loops; works from threads and from coroutines alike.
 
-    A target is `tool:name` or `model:name`; session, user, tenant and agent say whose call it is.  Ask once per call: a
-    half-open circuit lets so many askers try as it publishes, and every guard has these for itself.
+    A target is `tool:name`, `model:name` or `endpoint:name`; session, user, tenant and agent say whose call it is.
+    Ask once per call: a half-open circuit lets so many try as it publishes, and every guard has these for itself.
     """
 
     def __init__(
@@ -96,41 +106,17 @@ class Guard:
 
     # ---- asking ------------------------------------------------------------------------------------------------
 
-    def allow(
-        self,
-        target: str,
-        *,
-        session_id: str | None = None,
-        user: str | None = None,
-        tenant: str | None = None,
-        agent: str | None = None,
-    ) -> bool:
+    def allow(self, target: str, **whose: Unpack[Whose]) -> bool:
         """Tell whether a call may be made."""
-        return self.denial(target, session_id=session_id, user=user, tenant=tenant, agent=agent) is None
+        return self.denial(target, **whose) is None
 
-    def check(
-        self,
-        target: str,
-        *,
-        session_id: str | None = None,
-        user: str | None = None,
-        tenant: str | None = None,
-        agent: str | None = None,
-    ) -> None:
+    def check(self, target: str, **whose: Unpack[Whose]) -> None:
         """Return when a call may be made. Raises CallDenied, which says why not."""
-        denial = self.denial(target, session_id=session_id, user=user, tenant=tenant, agent=agent)
+        denial = self.denial(target, **whose)
         if denial is not None:
             raise CallDenied(denial)
 
-    def denial(
-        self,
-        target: str,
-        *,
-        session_id: str | None = None,
-        user: str | None = None,
-        tenant: str | None = None,
-        agent: str | None = None,
-    ) -> Denial | None:
+    def denial(self, target: str, **whose: Unpack[Whose]) -> Denial | None:
         """Return why a call may not be made, or None when it may."""
         if self._make is None:
             self._allowed.add()
@@ -147,33 +133,35 @@ class Guard:
                 return None
             if way == "deny":
                 denial = unknown(target, stale=heard_ms is not None)
-                return self._deny(denial, Caller(agent or self._agent, session_id, user, tenant), now_ms)
+                return self._deny(denial, self._caller(whose), now_ms)
         index = self._heard.index
         if not index.shapes:
             self._allowed.add()
             return None
-        return self._held_against(index, target, Caller(agent or self._agent, session_id, user, tenant), now_ms)
+        return self._held_against(index, target, self._caller(whose), now_ms)
 
-    def guarding(
-        self,
-        target: str,
-        *,
-        session_id: str | None = None,
-        user: str | None = None,
-        tenant: str | None = None,
-        agent: str | None = None,
-    ) -> Guarding:
+    def guarding(self, target: str, **whose: Unpack[Whose]) -> Guarding:
         """Return what checks before a `with` block, or before each call of a function it decorates, async or not."""
-        return Guarding(lambda: self.check(target, session_id=session_id, user=user, tenant=tenant, agent=agent))
+        return Guarding(lambda: self.check(target, **whose))
+
+    def _caller(self, whose: Whose) -> Caller:
+        return Caller(
+            whose.get("agent") or self._agent,
+            whose.get("session_id"),
+            whose.get("user"),
+            whose.get("tenant"),
+            whose.get("provider"),
+        )
 
     def _held_against(self, index: Index, target: str, caller: Caller, now_ms: int) -> Denial | None:
         kind, _, name = target.partition(":")
         call = {
-            kind: name,
             "agent": caller.agent,
             "session_id": caller.session_id,
             "user_id": caller.user_id,
             "tenant": caller.tenant,
+            "provider": caller.provider,
+            kind: name,
         }
         found = index.about(call)
         if not found:

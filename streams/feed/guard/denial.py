@@ -13,7 +13,7 @@ from streams.feed.guard.verdicts import Circuit, DeniedBy, Stop, Verdict
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS_MAX: Final = 253_402_300_799_000  # the last second that can be written
-_STATES: Final = {"forced_open": "was opened by an operator", "half_open": "is half-open and its probe calls are taken"}
+_STATES: Final = {"forced_open": "is forced open", "half_open": "is half-open and its probe calls are taken"}
 _ADVICE: Final = {
     "budget": "Finish with what you have, or ask for a larger budget.",
     "loop": "Stop repeating it: change the approach, or end the session.",
@@ -78,10 +78,12 @@ def _by_circuit(target: str, circuit: Circuit) -> Denial:
     why = f"its circuit {_STATES.get(circuit.state, 'is open')}"
     if circuit.calls and circuit.state == "open":
         why += f", {circuit.failures} of {circuit.calls} calls failed"
+    if circuit.by is not None:
+        why += f" by {circuit.by}" + (f": {circuit.note}" if circuit.note else "")
     if circuit.breaker.partition("|")[2] not in target:
         why += f" ({circuit.breaker})"
     forced = circuit.state == "forced_open"
-    advice = "Ask who opened it." if forced else "Use something else, or try again later."
+    advice = "Use something else, or ask who opened it." if forced else "Use something else, or try again later."
     return Denial(
         target=target,
         denied_by="breaker",
@@ -103,7 +105,7 @@ def _by_alert(target: str, verdict: Verdict, stop: Stop) -> Denial:
         verdict_id=stop.id,
         why=f"{stop.alert} stops {whose or 'all calls'}" + (f": {stop.summary}" if stop.summary else ""),
         since_ms=stop.fired_ms or stop.active_since_ms,
-        until_ms=None,
+        until_ms=verdict.until_ms,
         advice=_ADVICE[verdict.denied_by],
     )
 

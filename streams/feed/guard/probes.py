@@ -17,8 +17,10 @@ CIRCUITS_MAX: Final = 1_000  # with permits given away; beyond it the oldest beg
 
 def probing(verdict: Verdict, now_ms: int) -> bool:
     """May a call try, at a moment of the wall clock?"""
-    until_ms = verdict.until_ms
-    return verdict.mode == "probe" or (until_ms is not None and now_ms >= until_ms + OVERDUE_MS)
+    if verdict.mode == "probe":
+        return True
+    until_ms = verdict.about.open_until_ms if isinstance(verdict.about, Circuit) else None
+    return until_ms is not None and now_ms >= until_ms + OVERDUE_MS
 
 
 class Probes:

@@ -23,6 +23,7 @@ class Caller(NamedTuple):
     session_id: str | None
     user_id: str | None
     tenant: str | None
+    provider: str | None = None
 
 
 class _Waiting:

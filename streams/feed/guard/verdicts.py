@@ -28,6 +28,7 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "tenant": "tenant",
     "user": "user_id",
     "session": "session_id",
+    "endpoint": "endpoint",
 }
 # resilience4j's states, words and codes; closed, disabled and metrics_only let every call through.
 _STATES: Final[Mapping[str | int, Mode | None]] = {
@@ -36,7 +37,6 @@ _STATES: Final[Mapping[str | int, Mode | None]] = {
     0: None, 1: "deny", 2: "probe", 3: None, 4: "deny", 5: None,
 }  # fmt: skip
 _SPENT: Final = frozenset({"nano_usd", "tokens"})  # what a budget is in
-_LOOPS: Final = "session"  # what runs in circles is a session
 
 
 class Circuit(Struct, frozen=True, gc=False):
@@ -56,6 +56,21 @@ class Circuit(Struct, frozen=True, gc=False):
     failures: int = 0
     window_ms: int = 0
     half_open_calls: int = 1
+    by: str | None = None  # who asked for the state, where somebody did
+    note: str | None = None
+
+
+class Budget(Struct, frozen=True, gc=False):
+    """What an alert of a budget says about it."""
+
+    budget: str
+    period_end_ms: int | None = None
+
+
+class Explanation(Struct, frozen=True, gc=False):
+    """What a detector has found."""
+
+    signature: str = ""
 
 
 class Stop(Struct, frozen=True, gc=False):
@@ -74,6 +89,8 @@ class Stop(Struct, frozen=True, gc=False):
     fired_ms: int | None = None
     unit: str = "count"
     summary: str = ""
+    budget: Budget | None = None
+    explanation: Explanation | None = None
 
 
 class Verdict(Struct, frozen=True, gc=False):
@@ -89,8 +106,11 @@ class Verdict(Struct, frozen=True, gc=False):
 
     @property
     def until_ms(self) -> int | None:
-        """When an open circuit lets calls try again; None when nobody knows."""
-        return self.about.open_until_ms if isinstance(self.about, Circuit) else None
+        """When an open circuit lets calls try again, or a budget's period ends; None when nobody knows."""
+        about = self.about
+        if isinstance(about, Circuit):
+            return about.open_until_ms
+        return None if about.budget is None else about.budget.period_end_ms
 
 
 _decode_circuit: Final = msgspec.json.Decoder(Circuit).decode
@@ -131,8 +151,13 @@ def _of_stop(name: str, stop: Stop) -> Verdict | None:
     where = _where(stop.over, stop.labels)
     if not stop.stop or stop.state != "firing" or where is None:
         return None
-    denied_by: DeniedBy = "budget" if stop.unit in _SPENT else "loop" if _LOOPS in stop.over else "rule"
-    return Verdict(name, "deny", (stop.incarnation, stop.transition), *where, denied_by, stop)
+    return Verdict(name, "deny", (stop.incarnation, stop.transition), *where, _kind(stop), stop)
+
+
+def _kind(stop: Stop) -> DeniedBy:
+    if stop.explanation is not None:
+        return "loop"
+    return "budget" if stop.budget is not None or stop.unit in _SPENT else "rule"
 
 
 def _where(over: str, labels: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:

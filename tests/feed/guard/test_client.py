@@ -77,7 +77,7 @@ def test_a_stopped_session_user_tenant_or_agent_is_denied_whatever_it_calls() ->
             guard.check("model:gpt", session_id="s2", user="u1")
 
         assert guard.allow("tool:anything", session_id="s2", user="u2")
-        assert {"loop": 1, "budget": 1} == guard.stats().denied
+        assert {"rule": 1, "budget": 1} == guard.stats().denied
 
 
 def test_a_half_open_circuit_lets_as_many_try_as_it_publishes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ def test_forced_open_denies_for_good_and_disabled_and_metrics_only_allow() -> No
         assert guard.wait_ready()
 
         assert [False, True, True] == [guard.allow(f"tool:{tool}") for tool in ("search", "a", "b")]
-        with pytest.raises(CallDenied, match="opened by an operator"):
+        with pytest.raises(CallDenied, match="forced open"):
             guard.check("tool:search")
 
 
@@ -161,7 +161,9 @@ def test_before_anything_is_read_the_configured_way_holds(way: str, allowed: boo
                 guard.check("tool:search")
 
 
-@pytest.mark.parametrize(("way", "search", "other"), [("allow", True, True), ("keep", False, True), ("deny", False, False)])
+@pytest.mark.parametrize(
+    ("way", "search", "other"), [("allow", True, True), ("keep", False, True), ("deny", False, False)]
+)
 def test_once_the_source_is_silent_for_too_long_the_configured_way_holds(way: str, search: bool, other: bool) -> None:
     told = Told([(SEARCH, open_until(now_ms() + AHEAD_MS))])
     with guard_of(told, when_unknown=way, stale_after_ms=3_000) as guard:

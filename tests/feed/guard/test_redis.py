@@ -34,12 +34,13 @@ async def server() -> AsyncIterator[RedisServer]:
 
 
 def guard_of(server: RedisServer, prefix: str = "agent.", **policy: Any) -> Guard:
-    return Guard(
-        EmitterConfig(topic_prefix=prefix, guard=GuardPolicy(source="redis", redis_url=server.url, **policy))
-    )
+    return Guard(EmitterConfig(topic_prefix=prefix, guard=GuardPolicy(source="redis", redis_url=server.url, **policy)))
 
 
-async def test_what_the_mirror_is_told_stops_calls_and_what_is_lifted_does_not(server: RedisServer) -> None:
+async def test_what_the_mirror_is_told_stops_calls_and_what_is_lifted_does_not(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "READ_AGAIN_S", 3_600.0)  # every change has to be heard
     async with Mirror(server.url) as mirror:
         mirror.take(SEARCH, circuit())
         mirror.take_alert(b"f1", stopping())

@@ -1,5 +1,6 @@
 """Which calls do the workers' records stop?  Every state of a circuit, every kind of row, and nothing else."""
 
+import msgspec
 import pytest
 from verdict_records import CODES, circuit, stopping
 
@@ -69,14 +70,16 @@ def test_what_a_call_cannot_be_held_against_stops_nothing() -> None:
     assert read("stop/f1", stopping("session", {"team": "red"})) is None
 
 
-def test_money_and_tokens_are_budgets_sessions_are_loops_and_the_rest_are_rules() -> None:
+def test_what_is_spent_is_a_budget_what_a_detector_explains_a_loop_and_the_rest_are_rules() -> None:
+    spent = msgspec.json.decode(stopping("tenant", {"tenant": "acme"}, unit="ratio"))
+    looped = msgspec.json.decode(stopping(unit="nano_usd"))
     by = [
         verdict.denied_by
         for body in (
-            stopping(unit="nano_usd"),
-            stopping("tenant", {"tenant": "acme"}, unit="tokens"),
+            stopping(unit="tokens"),
+            msgspec.json.encode({**spent, "budget": {"budget": "acme", "period_end_ms": 9_000}}),
+            msgspec.json.encode({**looped, "explanation": {"signature": "search", "times": 9}}),
             stopping(),
-            stopping("tool", {"tool": "search"}),
         )
         if (verdict := read("stop/f1", body)) is not None
     ]
