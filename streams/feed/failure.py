@@ -13,6 +13,8 @@ from streams.event.model import CallStatus, ErrorType, ToolStatus
 _CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # A pause for a human's answer travels as an exception; nothing went wrong.
 _PAUSES: Final = frozenset({"GraphBubbleUp", "GraphInterrupt"})
+# Nor did it where a guard let nothing happen: a denied call that counted as failed would keep its circuit open.
+_DENIAL: Final = "CallDenied"
 _NAMES_MAX: Final = 16
 
 
@@ -59,6 +61,8 @@ def call_status(error: BaseException | None) -> CallStatus:
     if error is None:
         return "success"
     if isinstance(error, asyncio.CancelledError) or not isinstance(error, Exception) or is_pause(error):
+        return "cancelled"
+    if _DENIAL in _names(error):
         return "cancelled"
     return "timeout" if error_type(error) == "timeout" else "error"
 

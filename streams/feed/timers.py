@@ -135,18 +135,22 @@ class Session:
         about = {"attempt": attempt, "parallel_group": parallel_group, "queue_depth": queue_depth}
         return ToolTimer(self, tool, None if arguments is None else digest(arguments), about)
 
+    @property
+    def whose(self) -> dict[str, str | None]:
+        """Say whose calls these are, as a guard asks for it."""
+        about = self._envelope
+        return {
+            "session_id": about["session_id"],
+            "user": about["user_id"],
+            "tenant": about["tenant"],
+            "agent": about["agent"],
+        }
+
     def check(self, target: str) -> None:
         """Hold a call of this session, `tool:name` or `model:name`, against the emitter's guard. Raises CallDenied."""
         guard = getattr(self._emitter, "guard", None)
         if guard is not None:
-            whose = self._envelope
-            guard.check(
-                target,
-                session_id=whose["session_id"],
-                user=whose["user_id"],
-                tenant=whose["tenant"],
-                agent=whose["agent"],
-            )
+            guard.check(target, **self.whose)
 
     def error(self, error: BaseException | str, *, component: str | None = None, code: str | None = None) -> None:
         """Report a failure outside of what is timed."""

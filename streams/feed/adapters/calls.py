@@ -21,8 +21,10 @@ from streams.event.model import (
     ToolStart,
 )
 from streams.event.tokens import Usage, canonical
+from streams.feed.adapters.guarded import Asks, guard_of
 from streams.feed.adapters.runs import Run, runs_of
 from streams.feed.failure import call_status, error_code, message_of, tool_status
+from streams.feed.guard.denial import CallDenied, Denial
 from streams.feed.size import digest, size_bytes
 from streams.feed.timers import Emits, Session
 
@@ -34,12 +36,14 @@ _P = ParamSpec("_P")
 
 
 def harmless(hook: Callable[_P, None]) -> Callable[_P, None]:
-    """Keep whatever goes wrong in a hook away from the agent."""
+    """Keep whatever goes wrong in a hook away from the agent, and let a guard's word through."""
 
     @functools.wraps(hook)
     def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
         try:
             hook(*args, **kwargs)
+        except CallDenied:  # the one thing that is meant to reach the agent
+            raise
         except Exception:  # noqa: BLE001  an agent never fails because of its telemetry
             _log.debug("adapter.hook_failed: %s", hook.__qualname__, exc_info=True)
 
@@ -84,8 +88,10 @@ class Calls:
         session_id: str | None = None,
         user_id: str | None = None,
         tenant: str | None = None,
+        guard: Asks | None = None,
     ) -> None:
         self._emitter = emitter
+        self._guard = guard_of(emitter, guard)
         self._runs = runs_of(emitter)
         self.agent = agent
         self._session_id = session_id
@@ -143,6 +149,31 @@ class Calls:
     def enter(run_id: Hashable | None) -> None:
         """Say `within` where a framework has a hook before and one after, and nothing around."""
         _around.set(run_id)
+
+    # ---- guards ------------------------------------------------------------------------------------------------
+
+    def denial(
+        self,
+        target: str,
+        parent: Run | None,
+        about: Mapping[str, Any] | None = None,
+        *,
+        agent: Any = None,
+        otherwise: str | None = None,
+        provider: Any = None,
+    ) -> Denial | None:
+        """Tell why a call must not be made; None when it may, and when we do not know what it is."""
+        if self._guard is None:
+            return None
+        try:
+            if parent is None:
+                session = self.session(None, about or {}, self.agent or agent, otherwise=otherwise)
+            else:
+                session = parent.session
+            return self._guard.denial(target, provider=name_of(provider), **session.whose)
+        except Exception:  # noqa: BLE001  only the workers' verdicts stop an agent, never a fault of ours
+            _log.debug("adapter.not_guarded: %s", target, exc_info=True)
+            return None
 
     # ---- beginnings --------------------------------------------------------------------------------------------
 

@@ -6,7 +6,9 @@ Never raises into the agent, never waits, and never reports texts: sizes, hashes
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,8 +27,10 @@ from streams.event.model import (
     ToolStatus,
 )
 from streams.feed.adapters.calls import harmless
+from streams.feed.adapters.guarded import Asks, guard_of
 from streams.feed.adapters.runs import Run, runs_of
 from streams.feed.failure import call_status, error_code, error_type, is_pause, message_of, tool_status
+from streams.feed.guard.denial import CallDenied
 from streams.feed.size import digest, size_bytes
 from streams.feed.timers import Emits, Session
 from streams.feed.usage import Usage, usage_of
@@ -35,18 +39,31 @@ SESSION_KEYS: Final = ("session_id", "conversation_id", "thread_id")
 _RETRY_TAG: Final = "retry:attempt:"
 _STEP_TAG: Final = "graph:step:"
 _GROUP_MIN: Final = 2
+_asked: Final[ContextVar[bool]] = ContextVar("agent_streams_asked", default=False)  # was this tool call let through?
 _log: Final = logging.getLogger("streams.feed")
+
+
+@contextmanager
+def let_through() -> Iterator[None]:
+    """Ask no guard for the tool call inside: it has been asked."""
+    outer = _asked.set(True)
+    try:
+        yield
+    finally:
+        _asked.reset(outer)
 
 
 class AgentStreamsCallback(BaseCallbackHandler):
     """Reports runs to an emitter; register it once per agent or once per call, twice changes nothing.
+
+    With a guard (the argument, else the emitter's) it raises CallDenied before a model or a tool that is stopped is
+    called; where the model shall read why instead, add `langchain_guard.GuardMiddleware`.
 
     The session is `session_id`, `conversation_id` or `thread_id` of the metadata (LangGraph puts the configurable's
     there), else the argument, else every request is a session of its own. `agent` names the outermost agent; `user_id`
     and `tenant` may stand in the metadata as well.
     """
 
-    raise_error = False
     run_inline = True  # on the event loop, in order: a hook takes microseconds, a thread of the pool far more
 
     def __init__(
@@ -57,8 +74,11 @@ class AgentStreamsCallback(BaseCallbackHandler):
         session_id: str | None = None,
         user_id: str | None = None,
         tenant: str | None = None,
+        guard: Asks | None = None,
     ) -> None:
         self._emitter = emitter
+        self._guard = guard_of(emitter, guard)
+        self.raise_error = self._guard is not None  # a denial ends the call; nothing else is ever raised
         self._runs = runs_of(emitter)
         self._agent = agent
         self._session_id = session_id
@@ -153,6 +173,7 @@ class AgentStreamsCallback(BaseCallbackHandler):
         session = self._session(parent, metadata, self._agent or "agent", None)
         given = kwargs.get("invocation_params") or {}
         model = metadata.get("ls_model_name") or given.get("model") or given.get("model_name")
+        self._check(f"model:{_name(model)}", session, metadata.get("ls_provider"))
         temperature = metadata.get("ls_temperature", given.get("temperature"))
         about = {
             "model": _name(model or _class_name(serialized) or "unknown"),
@@ -270,6 +291,8 @@ class AgentStreamsCallback(BaseCallbackHandler):
     ) -> None:
         parent = self._parent(parent_run_id)
         session = self._session(parent, metadata, self._agent or "agent", None)
+        if not _asked.get():
+            self._check(f"tool:{_name(name or 'unknown')}", session)
         attempt = max((int(tag[len(_RETRY_TAG) :]) for tag in tags if tag.startswith(_RETRY_TAG)), default=1)
         group = None
         run = Run(run_id, parent, session, str(run_id), ToolEnd, otherwise="tool_error")
@@ -335,6 +358,14 @@ class AgentStreamsCallback(BaseCallbackHandler):
         )
 
     # ---- who is speaking ---------------------------------------------------------------------------------------
+
+    def _check(self, target: str, session: Session, provider: Any = None) -> None:
+        """Raise CallDenied where the guard says so, and nothing else."""
+        if self._guard is None:
+            return
+        denial = self._guard.denial(target, provider=_name(provider), **session.whose)
+        if denial is not None:
+            raise CallDenied(denial)
 
     def _parent(self, parent_run_id: UUID | None) -> Run | None:
         return None if parent_run_id is None else self._runs.get(parent_run_id)

@@ -13,6 +13,8 @@ from typing import Any
 from litellm.integrations.custom_logger import CustomLogger
 
 from streams.feed.adapters.calls import Calls, harmless, usage_in
+from streams.feed.adapters.guarded import Asks
+from streams.feed.guard.denial import CallDenied
 from streams.feed.timers import Emits
 
 
@@ -22,6 +24,9 @@ class AgentStreamsLogger(CustomLogger):
     The session is `session_id`, `conversation_id` or `thread_id` of the call's metadata, else its
     `litellm_session_id`, else the argument.  LiteLLM says nothing of a stream that is given up, nor of every attempt
     of a call it retries: those have a beginning only.
+
+    With a guard (the argument, else the emitter's) `acompletion`, the router and the proxy raise CallDenied for a model
+    that is stopped.  Before a plain `completion` LiteLLM asks nobody who could stop it.
     """
 
     def __init__(
@@ -32,9 +37,21 @@ class AgentStreamsLogger(CustomLogger):
         session_id: str | None = None,
         user_id: str | None = None,
         tenant: str | None = None,
+        guard: Asks | None = None,
     ) -> None:
         super().__init__()
-        self._calls = Calls(emitter, agent=agent, session_id=session_id, user_id=user_id, tenant=tenant)
+        self._calls = Calls(emitter, agent=agent, session_id=session_id, user_id=user_id, tenant=tenant, guard=guard)
+
+    async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:  # noqa: ARG002
+        """Raise CallDenied for a model that is stopped; LiteLLM asks before every awaited call, and in its proxy."""
+        denial = self._calls.denial(
+            f"model:{kwargs.get('model')}",
+            self._calls.around,
+            _about({**kwargs, "litellm_params": {**kwargs, **(kwargs.get("litellm_params") or {})}}),
+            provider=kwargs.get("custom_llm_provider"),
+        )
+        if denial is not None:
+            raise CallDenied(denial)
 
     # The framework hands over arguments by these names.
 
@@ -52,6 +69,8 @@ class AgentStreamsLogger(CustomLogger):
     def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """End a model call that failed; what it had answered by then was paid for."""
         error = kwargs.get("exception")
+        if isinstance(error, CallDenied):  # nothing was called
+            return
         known = isinstance(error, BaseException)
         self._end(kwargs, response_obj, start_time, end_time, error if known else RuntimeError(str(error)))
 

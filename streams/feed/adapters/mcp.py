@@ -14,8 +14,10 @@ from typing import Any, Final, TypeVar
 from mcp.client import Client
 from mcp.client.session import ClientSession
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.types import CallToolResult, TextContent
 
 from streams.feed.adapters.calls import Calls, harmless, within
+from streams.feed.adapters.guarded import Asks
 from streams.feed.identity import new_id
 from streams.feed.size import size_bytes
 from streams.feed.timers import Emits
@@ -73,12 +75,15 @@ def watch(
     session_id: str | None = None,
     user_id: str | None = None,
     tenant: str | None = None,
+    guard: Asks | None = None,
 ) -> _Watched:
     """Report the tool calls a client makes, and return it; watched twice it reports once.
 
+    With a guard (the argument, else the emitter's) a call that is stopped is answered here: an error that says why.
+
     A call inside a tool call of the same name is that call: the adapter of the agent's framework reports it.
     """
-    calls = Calls(emitter, agent=agent, session_id=session_id, user_id=user_id, tenant=tenant)
+    calls = Calls(emitter, agent=agent, session_id=session_id, user_id=user_id, tenant=tenant, guard=guard)
     made = client.call_tool
     if getattr(made, _WATCHED, None) is emitter:
         return client
@@ -89,6 +94,9 @@ def watch(
         if around is not None and around.about.get("tool") == name:  # its agent's adapter tells of it
             kwargs["meta"] = {**(kwargs.get("meta") or {}), CALL_KEY: around.call_id}
             return await made(name, arguments, *args, **kwargs)
+        denial = calls.denial(f"tool:{name}", around)
+        if denial is not None:
+            return CallToolResult(content=[TextContent(text=str(denial))], is_error=True)
         call = _Call(calls, name, arguments)
         call.begin(None)
         kwargs["meta"] = {**(kwargs.get("meta") or {}), CALL_KEY: call.id}

@@ -18,6 +18,7 @@ from streams.feed.adapters.runs import RUNS_MAX, Run
 from streams.feed.failure import call_status, tool_status
 from streams.feed.timers import Emits
 
+DENIED: Final[dict[str, None]] = {}  # open spans of tool calls that a guard did not let through
 _MODELS: Final = ("generation", "response")
 _TOOLS: Final = ("function", "mcp_tools")
 
@@ -164,6 +165,9 @@ class AgentStreamsProcessor(TracingProcessor):
 
     def _end_tool(self, span: Span[Any], error: BaseException | None) -> None:
         status, message = tool_status(error), None
+        if span.span_id in DENIED:
+            DENIED.pop(span.span_id, None)
+            status = "cancelled"
         if status == "success" and span.error is not None:
             status, message = "error", _message(span.error)
         self._calls.note_arguments(span.span_id, _arguments(getattr(span.span_data, "input", None)))

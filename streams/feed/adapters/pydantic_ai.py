@@ -10,17 +10,24 @@ from typing import Any, NoReturn
 
 from pydantic_ai import RunContext
 from pydantic_ai.capabilities import AbstractCapability
+from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import ModelResponse, ToolCallPart
 from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.run import AgentRunResult
 from pydantic_ai.tools import ToolDefinition
 
 from streams.feed.adapters.calls import Calls, harmless, usage_in, within
+from streams.feed.adapters.guarded import Asks
+from streams.feed.adapters.runs import Run
+from streams.feed.guard.denial import CallDenied
 from streams.feed.timers import Emits
 
 
 class AgentStreamsCapability(AbstractCapability[Any]):
     """Reports every run of an agent to an emitter; given twice it reports once.
+
+    With a guard (the argument, else the emitter's) the model reads why a tool was not called, and a model that is
+    stopped raises CallDenied.
 
     The session is `session_id`, `conversation_id` or `thread_id` of the run's metadata, else the argument, else the
     conversation the run belongs to.  A run inside a tool is a request inside it.
@@ -34,9 +41,10 @@ class AgentStreamsCapability(AbstractCapability[Any]):
         session_id: str | None = None,
         user_id: str | None = None,
         tenant: str | None = None,
+        guard: Asks | None = None,
     ) -> None:
         super().__init__()
-        self._calls = Calls(emitter, agent=agent, session_id=session_id, user_id=user_id, tenant=tenant)
+        self._calls = Calls(emitter, agent=agent, session_id=session_id, user_id=user_id, tenant=tenant, guard=guard)
 
     # ---- runs --------------------------------------------------------------------------------------------------
 
@@ -65,12 +73,19 @@ class AgentStreamsCapability(AbstractCapability[Any]):
         self._calls.usage(run_id, usage_in("pydantic_ai", ctx.usage), scope="aggregate", model=model)
         self._calls.end_request(run_id, error, response=getattr(result, "output", None))
 
+    def _run(self, ctx: RunContext[Any]) -> Run | None:
+        return self._calls.get(str(ctx.run_id))
+
     # ---- models ------------------------------------------------------------------------------------------------
 
     async def wrap_model_request(
         self, ctx: RunContext[Any], *, request_context: ModelRequestContext, handler: Any
     ) -> ModelResponse:
         """Tell of a model request from its beginning to its end."""
+        model = request_context.model
+        denial = self._calls.denial(f"model:{model.model_name}", self._run(ctx), provider=model.system)
+        if denial is not None:
+            raise CallDenied(denial)
         self._begin_model(ctx, request_context)
         try:
             response: ModelResponse = await handler(request_context)
@@ -102,7 +117,10 @@ class AgentStreamsCapability(AbstractCapability[Any]):
     async def wrap_tool_execute(
         self, ctx: RunContext[Any], *, call: ToolCallPart, tool_def: ToolDefinition, args: Any, handler: Any
     ) -> Any:
-        """Tell of a tool call from its beginning to its end."""
+        """Tell of a tool call from its beginning to its end; of one that is denied the model is told why."""
+        denial = self._calls.denial(f"tool:{tool_def.name}", self._run(ctx))
+        if denial is not None:
+            raise ToolFailed(str(denial))
         self._begin_tool(ctx, call, tool_def, args)
         try:
             with within(_tool_id(ctx, call)):

@@ -20,6 +20,7 @@ from strands.hooks import (
 )
 
 from streams.feed.adapters.calls import Calls, harmless, usage_in
+from streams.feed.adapters.guarded import Asks
 from streams.feed.identity import new_id
 from streams.feed.timers import Emits
 
@@ -29,6 +30,9 @@ _MODELS: Final = "strands.models."
 
 class AgentStreamsHooks(HookProvider):
     """Reports every invocation of an agent to an emitter; given twice it reports once.
+
+    With a guard (the argument, else the emitter's) a tool that is stopped is cancelled and the model reads why; so is
+    a call to a model, and the caller reads why.
 
     The session is `session_id`, `conversation_id` or `thread_id` of the invocation state, else the argument, else every
     invocation is a session of its own.  An agent inside a tool is a request inside it.
@@ -42,8 +46,9 @@ class AgentStreamsHooks(HookProvider):
         session_id: str | None = None,
         user_id: str | None = None,
         tenant: str | None = None,
+        guard: Asks | None = None,
     ) -> None:
-        self._calls = Calls(emitter, agent=agent, session_id=session_id, user_id=user_id, tenant=tenant)
+        self._calls = Calls(emitter, agent=agent, session_id=session_id, user_id=user_id, tenant=tenant, guard=guard)
 
     def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
         """Subscribe to the beginnings and ends of invocations, model calls and tool calls."""
@@ -93,12 +98,16 @@ class AgentStreamsHooks(HookProvider):
             return
         model = event.agent.model
         module = type(model).__module__
+        provider = module[len(_MODELS) :] if module.startswith(_MODELS) else None
+        if denial := self._calls.denial(f"model:{_model(model)}", run, provider=provider):
+            event.cancel = str(denial)
+            return
         run_id, _ = self._calls.attempt(f"{run.id}-model")
         self._calls.begin_model(
             run_id,
             run,
             model=_model(model),
-            provider=module[len(_MODELS) :] if module.startswith(_MODELS) else None,
+            provider=provider,
             streaming=True,
         )
 
@@ -122,6 +131,9 @@ class AgentStreamsHooks(HookProvider):
     def _begin_tool(self, event: BeforeToolCallEvent) -> None:
         run = self._calls.get(event.invocation_state.get(_key(event)))
         if run is None:
+            return
+        if denial := self._calls.denial(f"tool:{event.tool_use['name']}", run):
+            event.cancel_tool = str(denial)
             return
         run_id, attempt = self._calls.attempt(f"{run.id}-{event.tool_use['toolUseId']}")
         self._calls.begin_tool(run_id, run, event.tool_use["name"], event.tool_use["input"], attempt=attempt)

@@ -190,6 +190,11 @@ class Guard:
 
     # ---- its own state -----------------------------------------------------------------------------------------
 
+    @property
+    def active(self) -> bool:
+        """Is there anything it goes by?  One that is off lets every call through."""
+        return self._make is not None
+
     def ready(self) -> bool:
         """Tell whether all that is stopped was read, at least once; a guard that is off is always ready."""
         return self._make is None or self._heard.ready.is_set()
