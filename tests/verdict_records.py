@@ -1,12 +1,14 @@
 """Records of the breaker and the alert topic, as the workers write them, for tests of guards; and a source of such."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from streams.feed import EmitterConfig, Guard, GuardPolicy
 from streams.feed.guard.source import Heard
 from streams.rule.records import AlertRecord, BreakerRecord, Completeness
 
@@ -122,3 +124,34 @@ class Told:
         """Wait until a guard shows what it was told."""
         wanted = len(self.waiting)
         until(lambda: self.shown >= wanted and guard.ready())
+
+
+def loop(**more: Any) -> bytes:
+    """Return a record of an alert of a detector that stops a session."""
+    return msgspec.json.encode(
+        {**msgspec.json.decode(stopping(**more)), "explanation": {"signature": "add", "times": 9}}
+    )
+
+
+# What stops the calls of tool `add`, of tenant `acme` and of session `t1`: a circuit, a budget, a loop.
+STOPPED: Final = {
+    "breaker": ("breaker/tool|add", circuit(labels={"tool": "add"}), "circuit is open"),
+    "budget": (
+        "stop/b",
+        stopping("tenant", {"tenant": "acme"}, alert="TenantBudgetSpent", unit="nano_usd"),
+        "TenantBudgetSpent stops tenant acme",
+    ),
+    "loop": ("stop/l", loop(alert="SessionRepeatsCall", labels={"session_id": "t1"}), "SessionRepeatsCall stops"),
+}
+
+
+@contextmanager
+def stopped(by: str, **only: Any) -> Iterator[Guard]:
+    """Have a guard that knows one of these verdicts; `model` makes it one about a model."""
+    name, body, _ = STOPPED[by]
+    if model := only.get("model"):
+        name, body = f"breaker/model|{model}", circuit(over="model", labels={"model": model})
+    told = Told([(name, body)])
+    with Guard(EmitterConfig(guard=GuardPolicy(source="kafka")), source=told.source) as guard:
+        assert guard.wait_ready()
+        yield guard

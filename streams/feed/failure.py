@@ -62,7 +62,8 @@ def call_status(error: BaseException | None) -> CallStatus:
         return "success"
     if isinstance(error, asyncio.CancelledError) or not isinstance(error, Exception) or is_pause(error):
         return "cancelled"
-    if _DENIAL in _names(error):
+    cause = error.__cause__  # frameworks put an error of their own around it
+    if _DENIAL in _names(error) or (cause is not None and _DENIAL in _names(cause)):
         return "cancelled"
     return "timeout" if error_type(error) == "timeout" else "error"
 

@@ -158,12 +158,13 @@ class Calls:
         parent: Run | None,
         about: Mapping[str, Any] | None = None,
         *,
+        run_id: Hashable | None = None,
         agent: Any = None,
         otherwise: str | None = None,
         provider: Any = None,
     ) -> Denial | None:
-        """Tell why a call must not be made; None when it may, and when we do not know what it is."""
-        if self._guard is None:
+        """Tell why a call must not be made; None when it may.  For a run that is open it has been asked already."""
+        if self._guard is None or (run_id is not None and self._runs.get(run_id) is not None):
             return None
         try:
             if parent is None:

@@ -173,10 +173,11 @@ class AgentStreamsCallback(BaseCallbackHandler):
         session = self._session(parent, metadata, self._agent or "agent", None)
         given = kwargs.get("invocation_params") or {}
         model = metadata.get("ls_model_name") or given.get("model") or given.get("model_name")
-        self._check(f"model:{_name(model)}", session, metadata.get("ls_provider"))
+        name = _name(model or _class_name(serialized) or "unknown")
+        self._check(run_id, f"model:{name}", session, metadata.get("ls_provider"))
         temperature = metadata.get("ls_temperature", given.get("temperature"))
         about = {
-            "model": _name(model or _class_name(serialized) or "unknown"),
+            "model": name,
             "provider": _name(metadata.get("ls_provider")),
             "streaming": bool(given.get("stream")),
             "temperature": temperature if isinstance(temperature, (int, float)) else None,
@@ -292,7 +293,7 @@ class AgentStreamsCallback(BaseCallbackHandler):
         parent = self._parent(parent_run_id)
         session = self._session(parent, metadata, self._agent or "agent", None)
         if not _asked.get():
-            self._check(f"tool:{_name(name or 'unknown')}", session)
+            self._check(run_id, f"tool:{_name(name or 'unknown')}", session)
         attempt = max((int(tag[len(_RETRY_TAG) :]) for tag in tags if tag.startswith(_RETRY_TAG)), default=1)
         group = None
         run = Run(run_id, parent, session, str(run_id), ToolEnd, otherwise="tool_error")
@@ -359,9 +360,9 @@ class AgentStreamsCallback(BaseCallbackHandler):
 
     # ---- who is speaking ---------------------------------------------------------------------------------------
 
-    def _check(self, target: str, session: Session, provider: Any = None) -> None:
-        """Raise CallDenied where the guard says so, and nothing else."""
-        if self._guard is None:
+    def _check(self, run_id: UUID, target: str, session: Session, provider: Any = None) -> None:
+        """Raise CallDenied where the guard says so; of a run that is open it has been asked already."""
+        if self._guard is None or self._runs.get(run_id) is not None:
             return
         denial = self._guard.denial(target, provider=_name(provider), **session.whose)
         if denial is not None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from litellm import get_llm_provider
 from litellm.integrations.custom_logger import CustomLogger
 
 from streams.feed.adapters.calls import Calls, harmless, usage_in
@@ -44,12 +45,11 @@ class AgentStreamsLogger(CustomLogger):
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:  # noqa: ARG002
         """Raise CallDenied for a model that is stopped; LiteLLM asks before every awaited call, and in its proxy."""
-        denial = self._calls.denial(
-            f"model:{kwargs.get('model')}",
-            self._calls.around,
-            _about({**kwargs, "litellm_params": {**kwargs, **(kwargs.get("litellm_params") or {})}}),
-            provider=kwargs.get("custom_llm_provider"),
-        )
+        # A model that was given by its place is known to the call's log alone.
+        given = kwargs.get("model") or getattr(kwargs.get("litellm_logging_obj"), "model", None)
+        model, provider = _model_of(given, kwargs.get("custom_llm_provider"))
+        about = _about({**kwargs, "litellm_params": kwargs})
+        denial = self._calls.denial(f"model:{model}", self._calls.around, about, provider=provider)
         if denial is not None:
             raise CallDenied(denial)
 
@@ -122,6 +122,15 @@ class AgentStreamsLogger(CustomLogger):
             reason=getattr(choices[0], "finish_reason", None),
             cost_nano_usd=round(cost * 1e9) or None,
         )
+
+
+def _model_of(given: Any, provider: Any) -> tuple[Any, Any]:
+    """Return model and provider as LiteLLM tells them once the call is made: that is what circuits know."""
+    try:
+        model, provider, _, _ = get_llm_provider(model=given, custom_llm_provider=provider)
+    except Exception:  # noqa: BLE001  an unknown model: the call itself will say so
+        return given, provider
+    return model, provider
 
 
 def _about(kwargs: Mapping[str, Any]) -> dict[str, Any]:

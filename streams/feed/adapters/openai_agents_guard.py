@@ -30,7 +30,7 @@ class RunGuard(RunHooks[Any]):
     """Holds tools and models against a guard: the argument, else the emitter's.
 
     Sessions are found as `AgentStreamsProcessor` finds them.  Tools that are not wrapped by `tools` are held against it
-    too, but a denial then ends the run with CallDenied.
+    too, but a denial then ends the run: with the SDK's UserError, whose cause is CallDenied.
     """
 
     def __init__(

@@ -83,7 +83,9 @@ class AgentStreamsCapability(AbstractCapability[Any]):
     ) -> ModelResponse:
         """Tell of a model request from its beginning to its end."""
         model = request_context.model
-        denial = self._calls.denial(f"model:{model.model_name}", self._run(ctx), provider=model.system)
+        denial = self._calls.denial(
+            f"model:{model.model_name}", self._run(ctx), run_id=_request_id(ctx), provider=model.system
+        )
         if denial is not None:
             raise CallDenied(denial)
         self._begin_model(ctx, request_context)
@@ -118,7 +120,7 @@ class AgentStreamsCapability(AbstractCapability[Any]):
         self, ctx: RunContext[Any], *, call: ToolCallPart, tool_def: ToolDefinition, args: Any, handler: Any
     ) -> Any:
         """Tell of a tool call from its beginning to its end; of one that is denied the model is told why."""
-        denial = self._calls.denial(f"tool:{tool_def.name}", self._run(ctx))
+        denial = self._calls.denial(f"tool:{tool_def.name}", self._run(ctx), run_id=_tool_id(ctx, call))
         if denial is not None:
             raise ToolFailed(str(denial))
         self._begin_tool(ctx, call, tool_def, args)

@@ -28,6 +28,12 @@ _RUN: Final = "agent_streams_run"
 _MODELS: Final = "strands.models."
 
 
+class _Reason(str):
+    """Why a guard cancelled a call, so that hooks after this one tell nothing of it either."""
+
+    __slots__ = ()
+
+
 class AgentStreamsHooks(HookProvider):
     """Reports every invocation of an agent to an emitter; given twice it reports once.
 
@@ -99,10 +105,12 @@ class AgentStreamsHooks(HookProvider):
         model = event.agent.model
         module = type(model).__module__
         provider = module[len(_MODELS) :] if module.startswith(_MODELS) else None
-        if denial := self._calls.denial(f"model:{_model(model)}", run, provider=provider):
-            event.cancel = str(denial)
-            return
         run_id, _ = self._calls.attempt(f"{run.id}-model")
+        if isinstance(event.cancel, _Reason):
+            return
+        if denial := self._calls.denial(f"model:{_model(model)}", run, run_id=run_id, provider=provider):
+            event.cancel = _Reason(denial)
+            return
         self._calls.begin_model(
             run_id,
             run,
@@ -132,10 +140,12 @@ class AgentStreamsHooks(HookProvider):
         run = self._calls.get(event.invocation_state.get(_key(event)))
         if run is None:
             return
-        if denial := self._calls.denial(f"tool:{event.tool_use['name']}", run):
-            event.cancel_tool = str(denial)
-            return
         run_id, attempt = self._calls.attempt(f"{run.id}-{event.tool_use['toolUseId']}")
+        if isinstance(event.cancel_tool, _Reason):
+            return
+        if denial := self._calls.denial(f"tool:{event.tool_use['name']}", run, run_id=run_id):
+            event.cancel_tool = _Reason(denial)
+            return
         self._calls.begin_tool(run_id, run, event.tool_use["name"], event.tool_use["input"], attempt=attempt)
         self._calls.enter(run_id)
 

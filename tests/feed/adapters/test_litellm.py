@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ledger_of import LEDGER, Collected, ledger_of
+from verdict_records import STOPPED, stopped
 
 from streams.event.model import Envelope, ModelEnd, ModelStart, TokenUsage
 from streams.feed.timers import Session
@@ -16,7 +17,9 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it asks the network 
 import litellm
 from litellm.exceptions import InternalServerError, RateLimitError
 from litellm.llms.custom_llm import CustomLLM, CustomLLMError
+from litellm.router import Router
 
+from streams.feed import CallDenied
 from streams.feed.adapters.litellm import AgentStreamsLogger
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of the library, about types of its own
@@ -163,3 +166,19 @@ async def test_an_emitter_that_raises_and_nonsense_are_not_noticed(out: Collecte
 
     assert response.choices[0].message.content == "it is 3"
     assert out.events == []
+
+
+@pytest.mark.parametrize("by", STOPPED)
+async def test_a_call_that_is_stopped_is_not_made_and_the_caller_reads_why(out: Collected, by: str) -> None:
+    with stopped(by, **({"model": "fine"} if by == "breaker" else {})) as guard:
+        litellm.callbacks = [AgentStreamsLogger(out, tenant="acme", guard=guard)]
+        with pytest.raises(CallDenied, match=STOPPED[by][2]):
+            await litellm.acompletion("scripted/fine", QUESTION, metadata={"session_id": "t1"})
+        router = Router(model_list=[{"model_name": "any", "litellm_params": {"model": "scripted/fine"}}], num_retries=0)
+        with pytest.raises(CallDenied, match=STOPPED[by][2]):
+            await router.acompletion("any", QUESTION, metadata={"session_id": "t1"})  # type: ignore[arg-type]  # theirs
+        assert {by: 2} == guard.stats().denied
+        await litellm.acompletion("scripted/other", QUESTION, mock_response="well") if by == "breaker" else None
+    await asyncio.sleep(0)
+
+    assert not [each for each in out.events if getattr(each, "model", "") == "fine"]

@@ -11,6 +11,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
 from pydantic_ai import Agent
 from pydantic_ai.models.test import TestModel
+from verdict_records import STOPPED, stopped
 
 from streams.event.model import Envelope, ToolEnd, ToolStart
 from streams.feed.adapters.mcp import AgentStreamsMiddleware, watch
@@ -148,3 +149,18 @@ async def test_an_emitter_that_raises_is_not_noticed() -> None:
         answer = await watch(client, Broken()).call_tool("add", {"a": 1, "b": 2})
 
     assert not answer.is_error
+
+
+@pytest.mark.parametrize("by", STOPPED)
+async def test_a_call_that_is_stopped_never_reaches_the_server(out: Collected, by: str) -> None:
+    served = Collected()
+    with stopped(by) as guard:
+        async with Client(serve(AgentStreamsMiddleware(served))) as client:
+            watch(client, out, session_id="t1", tenant="acme", guard=guard)
+            result = await client.call_tool("add", {"a": 1, "b": 2})
+        denied = guard.stats().denied
+
+    assert ({by: 1}, True) == (denied, result.is_error)
+    assert STOPPED[by][2] in result.content[0].text  # type: ignore[union-attr]  # a text
+    assert not out.of(ToolStart)
+    assert not served.of(ToolStart)

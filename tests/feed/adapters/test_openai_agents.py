@@ -19,13 +19,17 @@ from agents import (
     handoff,
     set_trace_processors,
 )
+from agents.exceptions import UserError
 from agents.models.openai_chatcompletions import OpenAIChatCompletionsModel
 from ledger_of import LEDGER, Collected, ledger_of
 from openai import AsyncOpenAI, InternalServerError
 from openai.types.responses import ResponseOutputMessage, ResponseOutputText
+from verdict_records import STOPPED, stopped
 
-from streams.event.model import AgentEnd, AgentStart, Envelope, ModelEnd, TokenUsage, ToolEnd, ToolStart
+from streams.event.model import AgentEnd, AgentStart, Envelope, ModelEnd, ModelStart, TokenUsage, ToolEnd, ToolStart
+from streams.feed import CallDenied
 from streams.feed.adapters.openai_agents import AgentStreamsProcessor
+from streams.feed.adapters.openai_agents_guard import RunGuard
 from streams.feed.timers import Session
 
 USAGE = {
@@ -255,3 +259,47 @@ async def test_a_model_that_tells_the_trace_nothing_is_counted_by_its_turn(out: 
 
     assert (leaf.scope, leaf.input_tokens, leaf.parent_id) == ("leaf", 100, whole.call_id)
     assert (whole.scope, whole.input_tokens) == ("aggregate", 100)
+
+
+def guarded_agent(guard: RunGuard, *answers: Any) -> Agent[Any]:
+    made = agent(*answers)
+    made.tools = guard.tools([function_tool(_add, name_override="add")])
+    return made
+
+
+def _add(a: int, b: int) -> int:
+    """Add."""
+    return a + b
+
+
+async def test_a_tool_that_is_stopped_is_not_called_and_the_model_reads_why(out: Collected) -> None:
+    watch(out)
+    with stopped("breaker") as guard:
+        hooks = RunGuard(out, guard=guard)
+        result = await Runner.run(guarded_agent(hooks, ADD, says()), "?", run_config=THREAD, hooks=hooks)
+        denied = guard.stats().denied
+
+    assert ({"breaker": 1}, "done") == (denied, result.final_output)
+    assert STOPPED["breaker"][2] in str(result.to_input_list())
+    assert "cancelled" == out.only(ToolEnd).status  # it did not fail, nor did it succeed
+    assert "success" == out.only(AgentEnd).status
+
+
+async def test_a_tool_without_our_guardrail_ends_the_run(out: Collected) -> None:
+    watch(out)
+    with stopped("breaker") as guard, pytest.raises(UserError, match="tool:add was not called") as caught:
+        await Runner.run(agent(ADD, says()), "?", run_config=THREAD, hooks=RunGuard(out, guard=guard))
+
+    assert isinstance(caught.value.__cause__, CallDenied)
+    assert {"cancelled"} == {each.status for each in (out.only(ToolEnd), out.only(AgentEnd))}
+
+
+@pytest.mark.parametrize("by", ["budget", "loop"])
+async def test_whoever_is_stopped_calls_no_model(out: Collected, by: str) -> None:
+    watch(out, tenant="acme")
+    with stopped(by) as guard:
+        hooks = RunGuard(out, tenant="acme", guard=guard)
+        with pytest.raises(CallDenied, match=STOPPED[by][2]):
+            await Runner.run(guarded_agent(hooks, ADD, says()), "?", run_config=THREAD, hooks=hooks)
+
+    assert not out.of(ModelStart)

@@ -12,8 +12,10 @@ from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.usage import RequestUsage
+from verdict_records import STOPPED, stopped
 
-from streams.event.model import AgentEnd, Envelope, ModelEnd, TokenUsage, ToolEnd, ToolStart
+from streams.event.model import AgentEnd, Envelope, ModelEnd, ModelStart, TokenUsage, ToolEnd, ToolStart
+from streams.feed import CallDenied
 from streams.feed.adapters.pydantic_ai import AgentStreamsCapability
 from streams.feed.timers import Session
 
@@ -205,3 +207,27 @@ async def test_an_emitter_that_raises_does_not_disturb_the_agent() -> None:
     result = await agent(ADD, DONE, capabilities=[AgentStreamsCapability(Broken())]).run("?")
 
     assert result.output == "done"
+
+
+async def test_a_tool_that_is_stopped_is_not_called_and_the_model_reads_why(out: Collected) -> None:
+    with stopped("breaker") as guard:
+        capabilities = [AgentStreamsCapability(out, guard=guard) for _ in range(2)]
+        result = await agent(ADD, DONE, capabilities=capabilities).run("?", metadata=THREAD)
+        stats = guard.stats()
+    told = str(result.all_messages())
+
+    assert ("done", {"breaker": 1}, 2) == (result.output, stats.denied, stats.allowed)
+    assert "tool:add was not called: its circuit is open" in told
+    assert not out.of(ToolStart)
+    assert not out.of(ToolEnd)
+
+
+@pytest.mark.parametrize("by", ["budget", "loop"])
+async def test_whoever_is_stopped_calls_no_model(out: Collected, by: str) -> None:
+    with stopped(by) as guard:
+        capability = AgentStreamsCapability(out, tenant="acme", guard=guard)
+        with pytest.raises(CallDenied, match=STOPPED[by][2]):
+            await agent(ADD, DONE, capabilities=[capability]).run("?", metadata=THREAD)
+
+    assert not out.of(ModelStart)
+    assert "cancelled" == out.only(AgentEnd).status

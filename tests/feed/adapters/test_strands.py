@@ -9,8 +9,9 @@ import pytest
 from ledger_of import LEDGER, Collected, ledger_of
 from strands import Agent, tool
 from strands.models import Model
+from verdict_records import STOPPED, stopped
 
-from streams.event.model import AgentEnd, Envelope, ModelEnd, TokenUsage, ToolEnd, ToolStart
+from streams.event.model import AgentEnd, Envelope, ModelEnd, ModelStart, TokenUsage, ToolEnd, ToolStart
 from streams.feed.adapters.strands import AgentStreamsHooks
 
 USAGE = {"inputTokens": 60, "outputTokens": 20, "totalTokens": 120, "cacheReadInputTokens": 40}  # cached ones beside
@@ -184,3 +185,25 @@ async def test_an_emitter_that_raises_does_not_disturb_the_agent() -> None:
     result = await agent(ADD, "done", hooks=[AgentStreamsHooks(Broken())]).invoke_async("?")
 
     assert str(result).strip() == "done"
+
+
+@pytest.mark.parametrize("by", STOPPED)
+async def test_a_tool_that_is_stopped_is_cancelled_and_the_model_reads_why(out: Collected, by: str) -> None:
+    with stopped(by) as guard:
+        hooks = [AgentStreamsHooks(out, tenant="acme", guard=guard) for _ in range(2)]
+        made = agent(ADD, "done", hooks=hooks)
+        if by == "breaker":
+            await made.invoke_async("?", invocation_state=dict(THREAD))
+            [told] = [
+                part["toolResult"] for message in made.messages for part in message["content"] if "toolResult" in part
+            ]
+
+            assert ("error", 1) == (told["status"], guard.stats().denied["breaker"])
+            assert STOPPED[by][2] in told["content"][0]["text"]
+        else:  # whoever is stopped calls no model either
+            result = await made.invoke_async("?", invocation_state=dict(THREAD))
+
+            assert STOPPED[by][2] in str(result)
+            assert not out.of(ModelStart)
+    assert not out.of(ToolStart)
+    assert not out.of(ToolEnd)
