@@ -9,6 +9,7 @@ import logging
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import OffsetOutOfRangeError
 
 from streams.errors import EdgeError
@@ -53,11 +54,7 @@ class KafkaSource:
 
     async def _assign(self, consumer: Any, heard: Heard) -> None:
         """Go on where we were; begin anew when the topics are not those we knew."""
-        partitions = [
-            TopicPartition(topic, number)
-            for topic in self._names
-            for number in sorted(await self._partitions(consumer, topic))
-        ]
+        partitions = await self._partitions()
         consumer.assign(partitions)
         begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
         known = self._positions
@@ -67,14 +64,18 @@ class KafkaSource:
         for tp, position in self._positions.items():
             consumer.seek(tp, position)
 
-    @staticmethod
-    async def _partitions(consumer: Any, topic: str) -> set[int]:
-        # Asked for all topics: naming one would create it on clusters that create topics by themselves.
-        await consumer.topics()
-        found = consumer.partitions_for_topic(topic)
-        if not found:
-            raise EdgeError(f"{topic} is not there, or not to be read with this login", retryable=True)
-        return set(found)
+    async def _partitions(self) -> list[TopicPartition]:
+        """Find the partitions of both topics. Raises EdgeError when one is missing."""
+        admin = AIOKafkaAdminClient(**self._config.client_arguments(), client_id="agent-streams-guard")
+        try:
+            await admin.start()
+            # Asked for all: naming topics would create them on clusters that create topics by themselves.
+            found = {entry["topic"]: len(entry["partitions"]) for entry in await admin.describe_topics()}
+        finally:
+            await admin.close()
+        if missing := [topic for topic in self._names if not found.get(topic)]:
+            raise EdgeError(f"{', '.join(missing)}: missing, or not to be read with this login", retryable=True)
+        return [TopicPartition(topic, number) for topic in self._names for number in range(found[topic])]
 
     async def _read(self, consumer: Any, heard: Heard) -> None:
         asked_s = 0.0
