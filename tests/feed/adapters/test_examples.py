@@ -26,6 +26,7 @@ async def topic(kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Asy
     await create(KafkaConnection(bootstrap=kafka), prefix)
     monkeypatch.setenv("AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS", kafka)
     monkeypatch.setenv("AGENT_STREAMS_TOPIC_PREFIX", prefix)
+    monkeypatch.setenv("AGENT_STREAMS_EMITTER_GUARD", "kafka")
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", os.environ.get("LITELLM_LOCAL_MODEL_COST_MAP", "True"))
     yield EmitterConfig(bootstrap_servers=kafka, topic_prefix=prefix).topic
     set_trace_processors([])
@@ -39,6 +40,7 @@ async def topic(kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Asy
         ("strands_agent.py", COAT, EVENTS),
         ("litellm_calls.py", COAT, 3),
         ("mcp_tools.py", "{'result': 'rain in Lisbon'}", 2),
+        ("guarded_calls.py", "rain in Lisbon", 4),
     ],
 )
 async def test_an_example_does_what_it_says(
