@@ -97,7 +97,7 @@ def _parts(event: Event) -> Iterator[tuple[str, tuple[str | None, ...], dict[str
         case "degraded":
             yield "degraded", (get("component"), event["reason"]), {"degraded": 1}, {}
         case "guard":
-            yield "guard", (event["target"],), {f"denied_by_{event['denied_by']}": 1}, {}
+            yield "guard", (event["target"],), {f"denied_by_{event['denied_by']}": event.get("count", 1)}, {}
         case "cache":
             sums = {f"cache_{event['result']}": 1}
             yield "cache", (event["cache"], event["operation"]), sums, {"cache_duration": micros(event)}

@@ -14,7 +14,7 @@ from streams.errors import ConfigError
 from streams.feed.config import EmitterConfig
 from streams.profiles import EMITTER_DEFAULTS, WORKER_DEFAULTS
 from streams.settings import HIDDEN, PREFIX, Settings, environment, known_variables, reference, secret_fields, variable
-from streams.variables import COMPRESSIONS, EMITTER, SHARE, SWITCH, EmitterVariable
+from streams.variables import COMPRESSIONS, EMITTER, GUARD_SOURCES, SHARE, SWITCH, UNKNOWN_WAYS, EmitterVariable
 from streams.worker.cli.options import connection
 from streams.worker.exporter import PORT
 from streams.worker.wiring import payloads, price_book, redactor, rules, worker_config
@@ -335,11 +335,14 @@ def test_what_is_said_of_the_emitters_variables_is_so(each: EmitterVariable) -> 
 @pytest.mark.parametrize("each", [each for each in EMITTER if each.words is not None], ids=lambda each: each.name)
 def test_what_is_said_of_the_emitters_shares_and_switches_is_so(each: EmitterVariable) -> None:
     def read(value: str) -> str:
-        return str(attrgetter(each.field)(EmitterConfig.from_env({each.name: value}))).lower()
+        environ = {each.name: value, "AGENT_STREAMS_REDIS_URL": "redis://localhost:6379/0"}
+        return str(attrgetter(each.field)(EmitterConfig.from_env(environ))).lower()
 
     taken, refused = {
         SHARE: (("0.0", "0.5", "1.0"), ("-0.1", "1.1", "half")),
         SWITCH: (("true", "false"), ("maybe",)),
+        f"one of {', '.join(GUARD_SOURCES)}": (GUARD_SOURCES, ("radis",)),
+        f"one of {', '.join(UNKNOWN_WAYS)}": (UNKNOWN_WAYS, ("perhaps",)),
     }[each.words or ""]
     assert each.default == str(attrgetter(each.field)(EmitterConfig())).lower()
     assert list(taken) == [read(value) for value in taken]

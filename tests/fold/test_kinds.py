@@ -107,7 +107,7 @@ def other_values() -> list[dict[str, Any]]:
         "skill": [{"action": "executed", "status": status} for status in ("timeout", "cancelled")],
         "agent_end": [{"status": status, "endpoint": "/ask"} for status in ("timeout", "cancelled")],
         "message": [{"role": role} for role in ("system", "tool")],
-        "guard": [{"denied_by": by} for by in ("budget", "loop")],
+        "guard": [{"denied_by": by} for by in ("budget", "loop", "rule", "unknown")],
         "payload": [{"direction": "request", "cut_bytes": 1}],
         "error": [
             {"error_type": kind} for kind in ("rate_limit", "auth_failure", "network", "validation", "tool_error")
