@@ -167,8 +167,8 @@ class Settings(OutputSettings, IngestSettings):
     )
     redis_url: SecretStr | None = Field(
         default=None,
-        description="Redis that the exporter mirrors to what stops calls, and the breaker states. Without it: no mirror. "
-        "Guards that read Redis find it by this variable too.",
+        description="Redis that the exporter mirrors the breaker states to, and what stops calls: guards read it there. "
+        "Without it: no mirror.",
         examples=["redis://:password@localhost:6379/0"],
     )
     log_level: LogLevel = Field(default="info", description="What is logged, to standard error.")

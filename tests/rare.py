@@ -56,7 +56,7 @@ def rare_events(session: str = "rare") -> list[dict[str, Any]]:
     add("rate_limit", endpoint="/v1", result="denied", workspace="w-1", retry_after_ms=1_500)
     add("rate_limit", endpoint="/v1", result="allowed")
     add("degraded", reason="slow disk", component="store")
-    add("guard", target="grep", denied_by="breaker")
+    add("guard", target="grep", denied_by="breaker", reason="open", verdict_id="v-1", count=3)
     add("cache", cache="prompts", operation="get", result="hit", duration_ms=2)
     add("cache", cache="prompts", operation="get", result="miss", duration_ms=30)
     add("cache", cache="prompts", operation="set", result="error", duration_ms=200)
@@ -178,7 +178,7 @@ EXPECTED: Final[dict[str, list[tuple[dict[str, str], float]]]] = {
         ({"component": "store", "type": "other"}, 1),
     ],
     "agent_degraded_events_total": [({"component": "store", "reason": "slow disk"}, 1)],
-    "agent_guard_denials_total": [({"target": "grep", "denied_by": "breaker"}, 1)],
+    "agent_guard_denials_total": [({"target": "grep", "denied_by": "breaker"}, 3)],
     "agent_a2a_requests_total": [
         ({**_HERALD, "operation": "run", "status": "success"}, 1),
         ({**_HERALD, "operation": "run", "status": "error"}, 1),

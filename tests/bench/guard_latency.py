@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 ROOT: Final = Path(__file__).parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -63,11 +63,9 @@ def trial(emitter: Emitter, guards: dict[str, Guard], number: int) -> dict[str, 
 
 def measure(bootstrap: str, prefix: str, redis: RedisServer, trials: int) -> bool:
     """Run the trials and print; True when both guards hold the bar."""
-    about = {"bootstrap_servers": bootstrap, "topic_prefix": prefix}
+    about: dict[str, Any] = {"bootstrap_servers": bootstrap, "topic_prefix": prefix}
     guards = {
-        name: Guard(
-            EmitterConfig(**about, guard=GuardPolicy(source=name, redis_url=redis.url))  # type: ignore[arg-type]  # both are known
-        )
+        name: Guard(EmitterConfig(**about, guard=GuardPolicy(source=name, redis_url=redis.url)))
         for name in ("kafka", "redis")
     }
     held = True

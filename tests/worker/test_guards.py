@@ -50,7 +50,7 @@ def sources(kafka: str, prefix: str, redis_url: str, emitter: Emitter) -> list[G
             EmitterConfig(
                 bootstrap_servers=kafka,
                 topic_prefix=prefix,
-                guard=GuardPolicy(source=name, redis_url=redis_url),  # type: ignore[arg-type]  # both are known
+                guard=GuardPolicy(source=name, redis_url=redis_url),
             ),
             emitter=emitter if name == "redis" else None,
         )
@@ -98,7 +98,9 @@ async def test_what_workers_judge_guards_carry_out(
                 session.emit(TokenUsage, model="gpt", input_tokens=2_000)
                 everywhere("model:gpt", False, "the session to be stopped", session_id="s1")
                 assert all(guard.allow("model:gpt", session_id="s2") for guard in guards)
-                with pytest.raises(CallDenied, match="SessionTokensSpent stops session_id s1: Session s1 has used 2,000"):
+                with pytest.raises(
+                    CallDenied, match="SessionTokensSpent stops session_id s1: Session s1 has used 2,000"
+                ):
                     by_kafka.check("model:gpt", session_id="s1")
 
                 everywhere("tool:search", True, "probe calls")

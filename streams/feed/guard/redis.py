@@ -22,6 +22,7 @@ from streams.feed.guard.source import Heard
 
 TIMEOUT_S: Final = 2.0
 READ_AGAIN_S: Final = 5.0  # one HGETALL of what is stopped, not of everything
+MESSAGES_PER_STEP: Final = 1_000  # what is shown is made anew after so many at the latest
 ALIVE_MS: Final = 1_000  # how often a mirror says that it is there
 ALIVE_FOR_MS: Final = 3_500  # how long its word holds
 _NAMESPACE: Final = "agent-streams:"
@@ -84,7 +85,7 @@ class RedisSource:
                 # A connection without a word for so long may be gone without having been closed: the reading tells.
                 message = await subscription.get_message(timeout=ALIVE_MS / 1000)
                 if message is not None:
-                    self._hear(message["data"], heard)
+                    await self._hear(message, subscription, heard)
                 elif not heard.ready.is_set():
                     read_s = 0.0  # nobody is sure yet that everything is there
         finally:
@@ -106,16 +107,25 @@ class RedisSource:
             heard.alive()
 
     @staticmethod
-    def _hear(data: str, heard: Heard) -> None:
-        try:
-            message = _decode(data)
-        except msgspec.DecodeError:
-            heard.standing.unreadable += 1
-            return
-        if message.name is None:
-            if heard.ready.is_set():  # else everything is read first
-                heard.alive()
-            return
-        body = bytes(message.record)
-        heard.standing.take(message.name, None if body == b"null" else body)
-        heard.show()
+    async def _hear(first: Any, subscription: Any, heard: Heard) -> None:
+        """Take in a message and those that lie behind it, and show them together."""
+        heard_of, changed, alive = first, False, False
+        for left in reversed(range(MESSAGES_PER_STEP)):
+            try:
+                message = _decode(heard_of["data"])
+            except msgspec.DecodeError:
+                heard.standing.unreadable += 1
+            else:
+                if message.name is None:
+                    alive = True
+                else:
+                    body = bytes(message.record)
+                    heard.standing.take(message.name, None if body == b"null" else body)
+                    changed = True
+            heard_of = await subscription.get_message(timeout=0.0) if left else None
+            if heard_of is None:
+                break
+        if changed:
+            heard.show()
+        if alive and heard.ready.is_set():  # else everything is read first
+            heard.alive()

@@ -1,7 +1,6 @@
 """The real framework and a real guard: what the workers have stopped is not called, and somebody reads why."""
 
 import asyncio
-from functools import partial
 from typing import Any
 
 import pytest
@@ -29,9 +28,9 @@ async def test_the_callback_ends_the_run_before_the_call(by: str, awaited: bool)
     with stopped(by) as guard:
         callback = AgentStreamsCallback(out, tenant="acme", guard=guard)
         made, about = planner(), config(callback, callback)
-        run = made.ainvoke if awaited else partial(asyncio.to_thread, made.invoke)
+        running = made.ainvoke(QUESTION, about) if awaited else asyncio.to_thread(made.invoke, QUESTION, about)
         with pytest.raises(CallDenied, match=STOPPED[by][2]) as caught:
-            await run(QUESTION, about)
+            await running
         denied = guard.stats().denied
 
     assert (by, {by: 1}) == (caught.value.denial.denied_by, denied)
