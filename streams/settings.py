@@ -167,7 +167,7 @@ class Settings(OutputSettings, IngestSettings):
     )
     redis_url: SecretStr | None = Field(
         default=None,
-        description="Redis that the exporter mirrors the breaker states to, and what stops calls: guards read it there. "
+        description="Redis that the exporter mirrors the breaker states to, and what stops calls, for guards to read. "
         "Without it: no mirror.",
         examples=["redis://:password@localhost:6379/0"],
     )
