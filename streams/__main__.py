@@ -39,7 +39,7 @@ COMMANDS: Final = {
     "notify": _Command("notify", "notify", _RUN),
     "ingest-otlp": _Command("ingest_otlp", "ingest_otlp", _RUN),
     "tables": _Command("tables", "tables", _LOOK),
-    "alerts": _Command("alerts", "alerts", _LOOK),
+    "alerts": _Command("alerts", "app", _LOOK),
     "budgets": _Command("budgets", "budgets", _LOOK),
     "advice": _Command("advice", "advice", _LOOK),
     "board": _Command("board", "board", _LOOK),

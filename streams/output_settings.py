@@ -95,6 +95,13 @@ class OutputSettings(BaseSettings):
     notify_port: int = Field(
         default=NOTIFY_PORT, ge=0, le=65_535, description="Port of notify's /metrics; 0 takes a free one."
     )
+    notify_group: str = Field(
+        default="notify",
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="Replicas of notify with one name stand by for each other: one of them sends.",
+    )
 
 
 def check_otlp(settings: Any, faults: Faults) -> None:

@@ -17,10 +17,13 @@ NOTE_CHARS_MAX: Final = 1024
 LABELS_MAX: Final = 8  # no dimension has as many columns
 PATTERNS_MAX: Final = 64
 RULES_CHARS_MAX: Final = 48 * 1024  # three quarters of a command: JSON writes line ends and quotes as two bytes
+MATCHERS_MAX: Final = 16  # each is held against every alert
+MATCHER_CHARS_MAX: Final = 512  # as long as an expression may be
 
 Note: TypeAlias = Annotated[str, Meta(max_length=NOTE_CHARS_MAX)]
 Labels: TypeAlias = Annotated[dict[Name, Annotated[str, Meta(max_length=NAME_CHARS_MAX)]], Meta(max_length=LABELS_MAX)]
 Patterns: TypeAlias = Annotated[list[Name], Meta(min_length=1, max_length=PATTERNS_MAX)]
+Fingerprint: TypeAlias = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 
 
 class Command(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -65,7 +68,64 @@ class Rules(Command, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
     text: Annotated[str, Meta(min_length=1, max_length=RULES_CHARS_MAX)] | None = None
 
 
-COMMANDS: Final[dict[str, type[Command]]] = {"reset": Reset, "rules": Rules}
+class Acknowledge(
+    Command, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag="acknowledge"
+):
+    """Take an alert on: it is shown as acknowledged, and its notices are not repeated.
+
+    Only this life of it, until `until` or 30 days after `time`: when it fires anew, it is news again.
+    """
+
+    fingerprint: Fingerprint
+    incarnation: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    until: Time | None = None
+
+
+class Unacknowledge(
+    Command, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag="unacknowledge"
+):
+    """Take an acknowledgement back; without one nothing happens."""
+
+    fingerprint: Fingerprint
+
+
+class SilenceMatcher(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What one label must be, as in Alertmanager: a missing label is empty, an expression means the whole value.
+
+    Labels are the alert's, and `alertname`, `severity` and `over`.
+    """
+
+    name: Name
+    value: Annotated[str, Meta(max_length=MATCHER_CHARS_MAX)]
+    is_regex: bool = msgspec.field(name="isRegex", default=False)
+    is_equal: bool = msgspec.field(name="isEqual", default=True)
+
+
+class SilenceAlerts(Command, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag="silence"):
+    """Let nobody be told of the alerts that all matchers mean, from `startsAt` (without it at once) to `until`.
+
+    The command's id is the silence's; the same silence again under another id is another one.
+    """
+
+    matchers: Annotated[list[SilenceMatcher], Meta(min_length=1, max_length=MATCHERS_MAX)]
+    until: Time
+    starts_at: Time | None = msgspec.field(name="startsAt", default=None)
+
+
+class Unsilence(Command, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag="unsilence"):
+    """End a silence before its time; without one nothing happens."""
+
+    silence: Id
+
+
+COMMANDS: Final[dict[str, type[Command]]] = {
+    "reset": Reset,
+    "rules": Rules,
+    "acknowledge": Acknowledge,
+    "unacknowledge": Unacknowledge,
+    "silence": SilenceAlerts,
+    "unsilence": Unsilence,
+}
 
 
 class _Kind(Struct):

@@ -3,10 +3,13 @@
 Never sends anything.  At least once, with the transition's id as the key that tells a repeat; of an alert only its
 newest state waits, so that a receiver that was away is told everything and not flooded.  Silent moves (to pending, or
 forgotten) close what the receiver was told to be firing.  What has to be stored is handed out as `rows`.
+What is muted (silenced or inhibited) is held back while it fires, and told when it no longer is; an end that comes
+meanwhile is noted as if it had been told, as in Alertmanager.  What is acknowledged is not repeated.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
+from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
 import msgspec
@@ -20,13 +23,18 @@ RESOLVED_RESENT_MS: Final = 15 * 60 * 1000  # Prometheus's own: an Alertmanager 
 BACKOFF_MS: Final = 500
 RETRY_AFTER_MAX_MS: Final = 5 * 60 * 1000  # a receiver that asks for more is asked again all the same
 FORGOTTEN: Final = "forgotten"
+AGAIN: Final = "-again-"  # people's receivers know a notice by its id: a repeat is meant to be read, so it has another
 
 
 class Delivered(Struct, frozen=True):
-    """What a receiver was last told of an alert; `sent_ms` is when it was told that for the first time."""
+    """What a receiver was last told of an alert, and how often `again`.
+
+    `sent_ms` is when what holds state was told it for the first time, and people for the last time.
+    """
 
     record: AlertRecord
     sent_ms: int
+    again: int = 0
 
 
 class Begun(Struct, frozen=True):
@@ -83,20 +91,32 @@ class Outbox:
         self._batch_max = BATCH_MAX.get(receiver.kind, 1)
         self._told: dict[str, Delivered] = delivered or {}
         self._waiting: dict[str, AlertRecord] = {}
+        self._held: dict[str, AlertRecord] = {}  # would wait, were it not muted
+        self._muted = set[str]()
+        self._acknowledged: dict[str, int] = {}  # until when
         self._gone = set[str]()
         self._flying = set[str]()  # handed out, and nobody knows yet what became of it
         self._meanwhile: dict[str, list[tuple[AlertRecord | None, int, bool]]] = {}
-        self._again_ms: dict[str, int] = {}  # in the order of their times, as every wait is equally long
+        self._again_ms: dict[str, int] = {}
+        self._agenda: list[tuple[int, str]] = []  # a heap of the same, with what no longer holds
         self._rows: dict[str, Delivered | None] = {}
+        self.suppressed = 0  # states that were held back or never told, because they were muted
 
     @property
     def pending(self) -> int:
-        """How many alerts the receiver has not been told the newest of."""
+        """How many alerts the receiver has not been told the newest of, though it should."""
         return len(self._waiting)
+
+    @property
+    def held(self) -> int:
+        """How many alerts are not told because they are muted."""
+        return len(self._held)
 
     def known(self) -> Iterable[str]:
         """Return the alerts it was told of."""
         return list(self._told)
+
+    # ---- what is learned ----------------------------------------------------------------------------------------
 
     def learn(self, fingerprint: str, record: AlertRecord | None, now_ms: int, *, old: bool = False) -> None:
         """Take the newest of an alert; None when it is forgotten, `old` when it was there before the receiver."""
@@ -104,39 +124,87 @@ class Outbox:
             self._meanwhile.setdefault(fingerprint, []).append((record, now_ms, old))
             return
         if record is None or record.state == "pending":
-            self._fall_silent(fingerprint, record)
+            self._fall_silent(fingerprint, record, now_ms)
             return
         self._gone.discard(fingerprint)
         told = self._told.get(fingerprint)
-        self._waiting.pop(fingerprint, None)
+        self._drop(fingerprint)
         if told is not None and told.record.id == record.id:
             if fingerprint not in self._again_ms:
                 self._plan(fingerprint, now_ms, 0)  # told before a restart: again at once, it may have been lost since
             return
-        open_there = told is not None and told.record.state == "firing"
-        if record.state == "resolved":
-            if not self.receiver.send_resolved:
-                self._forget(fingerprint)
-                return
-            if told is None and (old or not self.receiver.wants(record)):
-                return
-            if told is not None and not open_there and not self.receiver.wants(record):
-                return
-        elif not self.receiver.wants(record):
-            return
-        self._waiting[fingerprint] = record
+        if self._due_to_be_told(record, told, old=old):
+            self._put(fingerprint, record, now_ms)
 
-    def _fall_silent(self, fingerprint: str, record: AlertRecord | None) -> None:
+    def _due_to_be_told(self, record: AlertRecord, told: Delivered | None, *, old: bool) -> bool:
+        if record.state != "resolved":
+            return self.receiver.wants(record)
+        if not self.receiver.send_resolved:
+            self._forget(record.fingerprint)
+            return False
+        if told is None:
+            return not old and self.receiver.wants(record)
+        return told.record.state == "firing" or self.receiver.wants(record)
+
+    def _put(self, fingerprint: str, record: AlertRecord, now_ms: int) -> None:
+        """Have a state told, unless it is muted: then it is held while it fires, and its end is nobody's news."""
+        if fingerprint not in self._muted:
+            self._waiting[fingerprint] = record
+            return
+        self.suppressed += 1
+        if record.state == "firing":
+            self._held[fingerprint] = record
+        elif fingerprint in self._told:
+            self._told[fingerprint] = self._rows[fingerprint] = Delivered(record, now_ms)
+            self._plan(fingerprint, now_ms, 0)
+
+    def _drop(self, fingerprint: str) -> None:
+        self._waiting.pop(fingerprint, None)
+        self._held.pop(fingerprint, None)
+
+    def _fall_silent(self, fingerprint: str, record: AlertRecord | None, now_ms: int) -> None:
         """Close what was told to be firing; a resolve that still waits goes out all the same."""
         if record is None:
             self._gone.add(fingerprint)
         held, told = self._waiting.get(fingerprint), self._told.get(fingerprint)
         if held is None or held.state != "resolved":
-            self._waiting.pop(fingerprint, None)
+            self._drop(fingerprint)
             if told is not None and told.record.state == "firing" and self.receiver.send_resolved:
-                self._waiting[fingerprint] = closing(told.record, record)
+                self._put(fingerprint, closing(told.record, record), now_ms)
         if record is None and fingerprint not in self._waiting:
             self._forget(fingerprint)
+
+    def mute(self, fingerprint: str, now_ms: int, *, muted: bool) -> None:
+        """Hold back what is told of an alert from now on, or no longer; call it before `learn`."""
+        if muted == (fingerprint in self._muted) or self.receiver.send_suppressed:
+            return
+        if muted:
+            self._muted.add(fingerprint)
+            waiting = self._waiting.get(fingerprint)
+            if waiting is not None and waiting.state == "firing" and fingerprint not in self._flying:
+                self._held[fingerprint] = self._waiting.pop(fingerprint)
+                self.suppressed += 1
+            self._again_ms.pop(fingerprint, None)
+            return
+        self._muted.discard(fingerprint)
+        held = self._held.pop(fingerprint, None)
+        if held is not None:
+            self._waiting[fingerprint] = held
+        elif fingerprint in self._told:
+            self._plan(fingerprint, now_ms, 0)
+
+    def acknowledge(self, fingerprint: str, until_ms: int | None, now_ms: int) -> None:
+        """Do not repeat an alert to people before this moment; None: nobody has taken it on (any more)."""
+        if until_ms == self._acknowledged.get(fingerprint):
+            return
+        if until_ms is None:
+            del self._acknowledged[fingerprint]
+        else:
+            self._acknowledged[fingerprint] = until_ms
+        if self.receiver.repeat_ms and fingerprint in self._told:
+            self._plan(fingerprint, now_ms, 0)
+
+    # ---- what is told -------------------------------------------------------------------------------------------
 
     def due(self, now_ms: int) -> list[AlertRecord]:
         """Return what to send now, at most a batch: what is new first, in the order of its coming.
@@ -144,17 +212,35 @@ class Outbox:
         What is returned is to be answered by `sent` or `failed`; what is learned of these alerts meanwhile waits.
         """
         found = [record for _, record in zip(range(self._batch_max), self._waiting.values(), strict=False)]
-        for fingerprint, due_ms in self._again_ms.items():
-            if due_ms > now_ms or len(found) >= self._batch_max:
-                break
-            if fingerprint not in self._waiting:
-                found.append(self._told[fingerprint].record)
+        if len(found) < self._batch_max:
+            again = list(self._due_again(now_ms, self._batch_max - len(found)))
+            found += [self._repeated(self._told[fingerprint]) for fingerprint in again]
         self._flying.update(record.fingerprint for record in found)
         return found
 
+    def _due_again(self, now_ms: int, most: int) -> Iterator[str]:
+        """Yield what is to be told again; it stays on the agenda until it is."""
+        kept: dict[str, int] = {}
+        while self._agenda and self._agenda[0][0] <= now_ms and len(kept) < most:
+            due_ms, fingerprint = heappop(self._agenda)
+            if self._again_ms.get(fingerprint) == due_ms and fingerprint not in kept:
+                kept[fingerprint] = due_ms
+        for fingerprint, due_ms in kept.items():
+            heappush(self._agenda, (due_ms, fingerprint))
+            if fingerprint not in self._waiting:
+                yield fingerprint
+
+    def _repeated(self, told: Delivered) -> AlertRecord:
+        """Return what is told again: to what holds state the same, to people a notice of its own."""
+        if not self.receiver.repeat_ms:
+            return told.record
+        return msgspec.structs.replace(told.record, id=f"{told.record.id}{AGAIN}{told.again + 1}")
+
     def again_ms(self) -> int | None:
         """Return when something is to be told again; None when nothing is."""
-        return next(iter(self._again_ms.values()), None)
+        while self._agenda and self._again_ms.get(self._agenda[0][1]) != self._agenda[0][0]:
+            heappop(self._agenda)
+        return self._agenda[0][0] if self._agenda else None
 
     def sent(self, records: Sequence[AlertRecord], now_ms: int) -> int:
         """Note that the receiver took these (or will never take them); return how many it had not been told before."""
@@ -162,7 +248,11 @@ class Outbox:
         for record in records:
             fingerprint = record.fingerprint
             told = self._told.get(fingerprint)
-            if told is None or told.record.id != record.id:
+            if told is not None and record.id == self._repeated(told).id:
+                if self.receiver.repeat_ms:
+                    again = Delivered(told.record, now_ms, told.again + 1)
+                    self._told[fingerprint] = self._rows[fingerprint] = again
+            elif told is None or told.record.id != record.id:
                 fresh += 1
                 self._told[fingerprint] = self._rows[fingerprint] = Delivered(record, now_ms)
             waiting = self._waiting.get(fingerprint)
@@ -177,9 +267,11 @@ class Outbox:
     def failed(self, records: Sequence[AlertRecord]) -> None:
         """Note that these did not get through: others go first next time, so that one cannot hold up all."""
         for record in records:
-            waiting = self._waiting.get(record.fingerprint)
+            fingerprint = record.fingerprint
+            waiting = self._waiting.get(fingerprint)
             if waiting is not None and waiting.id == record.id:
-                self._waiting[record.fingerprint] = self._waiting.pop(record.fingerprint)
+                muted = fingerprint in self._muted and record.state == "firing"
+                (self._held if muted else self._waiting)[fingerprint] = self._waiting.pop(fingerprint)
         self._land(records)
 
     def _land(self, records: Sequence[AlertRecord]) -> None:
@@ -197,15 +289,22 @@ class Outbox:
     def _plan(self, fingerprint: str, now_ms: int, wait_ms: int) -> None:
         """Note when to tell it again, if ever."""
         self._again_ms.pop(fingerprint, None)
-        told = self._told[fingerprint]
-        over = told.record.state == "resolved" and now_ms - told.sent_ms >= RESOLVED_RESENT_MS
-        if self.receiver.resend_ms and not over:
-            self._again_ms[fingerprint] = now_ms + wait_ms
+        told, again_ms = self._told[fingerprint], None
+        over = told.record.state == "resolved"
+        if self.receiver.resend_ms and not (over and now_ms - told.sent_ms >= RESOLVED_RESENT_MS):
+            again_ms = now_ms + wait_ms
+        elif self.receiver.repeat_ms and not over:
+            again_ms = max(told.sent_ms + self.receiver.repeat_ms, self._acknowledged.get(fingerprint, 0))
+        if again_ms is not None and fingerprint not in self._muted:
+            self._again_ms[fingerprint] = again_ms
+            heappush(self._agenda, (again_ms, fingerprint))
 
     def _forget(self, fingerprint: str) -> None:
         self._gone.discard(fingerprint)
+        self._muted.discard(fingerprint)
+        self._acknowledged.pop(fingerprint, None)
         self._again_ms.pop(fingerprint, None)
-        self._waiting.pop(fingerprint, None)
+        self._drop(fingerprint)
         if self._told.pop(fingerprint, None) is not None:
             self._rows[fingerprint] = None
 

@@ -5,11 +5,12 @@ Never opens a file and never holds a secret: those are named by the files they a
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
 from streams.rule.faults import Faults, Form
+from streams.rule.inhibition import RULES_MAX, Inhibition, read_inhibition
 from streams.rule.linear import Linear
 from streams.rule.records import AlertRecord
 from streams.rule.yamltext import load_yaml
@@ -28,11 +29,15 @@ BACKOFF_LIMIT_MS: Final = 60_000
 ReceiverKind: TypeAlias = Literal["alertmanager", "webhook", "slack", "redis"]
 KINDS: Final[tuple[ReceiverKind, ...]] = ("alertmanager", "webhook", "slack", "redis")
 RESENT: Final = ("alertmanager", "redis")  # they hold what fires, and may lose it; people are told once
-_COMMON: Final = ("name", "kind", "url", "url_file", "equals", "matches", "send_resolved", "timeout", "retry_limit")
+REPEAT_LEAST_MS: Final = 60_000  # more often than every minute nobody reads it
+_COMMON: Final = (
+    "name", "kind", "url", "url_file", "equals", "matches", "send_resolved", "send_suppressed", "timeout",
+    "retry_limit",
+)  # fmt: skip
 _OF_KIND: Final[Mapping[str, tuple[str, ...]]] = {
     "alertmanager": ("bearer_token_file", "resend"),
-    "webhook": ("bearer_token_file", "secret_file"),
-    "slack": (),
+    "webhook": ("bearer_token_file", "secret_file", "repeat"),
+    "slack": ("repeat",),
     "redis": ("resend",),
 }
 
@@ -62,7 +67,9 @@ class Receiver(Struct, frozen=True, kw_only=True):
     generator_url: str = ""
     matchers: tuple[Matcher, ...] = ()
     send_resolved: bool = True
-    resend_ms: int = 0  # 0: each state is sent once
+    send_suppressed: bool = False  # also what is silenced or inhibited
+    resend_ms: int = 0  # what holds state is told again this often; 0: each state is sent once
+    repeat_ms: int = 0  # people are told again this often what still fires and nobody has acknowledged; 0: once
     timeout_ms: int = TIMEOUT_MS
     backoff_limit_ms: int = BACKOFF_LIMIT_MS
 
@@ -75,8 +82,16 @@ class Receiver(Struct, frozen=True, kw_only=True):
 
 
 def routing_labels(record: AlertRecord) -> dict[str, str]:
-    """Return what matchers can name: the alert's labels, and `alert`, `severity` and `over`."""
-    return {**record.labels, "alert": record.alert, "severity": record.severity, "over": record.over}
+    """Return what matchers can name: the alert's labels, `alert` (or `alertname`), `severity` and `over`."""
+    own = {"alert": record.alert, "alertname": record.alert, "severity": record.severity, "over": record.over}
+    return {**record.labels, **own}
+
+
+class Notices(NamedTuple):
+    """What a receivers file says: who is told, and what is not told while something else fires."""
+
+    receivers: tuple[Receiver, ...] = ()
+    inhibitions: tuple[Inhibition, ...] = ()
 
 
 def parse_receivers(text: str) -> tuple[Receiver, ...]:
@@ -88,15 +103,41 @@ def parse_receivers(text: str) -> tuple[Receiver, ...]:
 
 
 def read_receivers(text: str, faults: Faults) -> tuple[Receiver, ...]:
+    """Read the receivers of a receivers file; what is wrong is noted."""
+    return read_notices(text, faults).receivers
+
+
+def read_notices(text: str, faults: Faults) -> Notices:
     """Read a receivers file; what is wrong is noted."""
     data = load_yaml(text, faults, "receivers")
     if faults:
-        return ()
+        return Notices()
     if not isinstance(data, dict):
         faults.note("receivers", data, "a mapping with a list called receivers", "write receivers: and the list below")
-        return ()
+        return Notices()
     top = Form(faults, "the file", data)
-    top.only(("receivers", "generator_url"))
+    top.only(("receivers", "generator_url", "inhibit_rules"))
+    return Notices(_receivers(top, faults), _inhibitions(top, faults))
+
+
+def _inhibitions(top: Form, faults: Faults) -> tuple[Inhibition, ...]:
+    entries = top.raw("inhibit_rules")
+    if entries is None:
+        return ()
+    if not isinstance(entries, list) or len(entries) > RULES_MAX:
+        top.fault("inhibit_rules", f"a list of up to {RULES_MAX} rules", "write - source_matchers: … below it")
+        return ()
+    found: list[Inhibition] = []
+    for number, entry in enumerate(entries, 1):
+        if isinstance(entry, dict):
+            found.append(read_inhibition(Form(faults, f"inhibit_rules {number}", entry)))
+        else:
+            step = "write source_matchers: and target_matchers:"
+            faults.note(f"inhibit_rules {number}", entry, "a mapping", step)
+    return tuple(found)
+
+
+def _receivers(top: Form, faults: Faults) -> tuple[Receiver, ...]:
     link = _url(top, "generator_url", HTTP_URL, "http:// or https://") if top.has("generator_url") else ""
     entries = top.raw("receivers")
     if not isinstance(entries, list) or not 0 < len(entries) <= RECEIVERS_MAX:
@@ -116,7 +157,7 @@ def read_receivers(text: str, faults: Faults) -> tuple[Receiver, ...]:
 
 def _receiver(form: Form, link: str) -> Receiver:
     kind: Any = form.choice("kind", KINDS, None)
-    form.only((*_COMMON, *_OF_KIND.get(kind, ("bearer_token_file", "secret_file", "resend"))))
+    form.only((*_COMMON, *_OF_KIND.get(kind, ("bearer_token_file", "secret_file", "resend", "repeat"))))
     name = form.text("name", None, chars_max=64)
     if name and not NAME.fullmatch(name):
         form.fault("name", "letters, digits, - and _", "rename it")
@@ -124,6 +165,7 @@ def _receiver(form: Form, link: str) -> Receiver:
     if kind == "webhook" and not form.has("secret_file"):
         form.fault("secret_file", "a file with the secret that signs", "write secret_file: and its path")
     resend_ms = form.duration("resend", RESEND_MS, least_ms=1_000) if kind in RESENT else 0
+    repeats = kind not in RESENT and form.has("repeat")
     return Receiver(
         name=name,
         kind=kind,
@@ -134,7 +176,10 @@ def _receiver(form: Form, link: str) -> Receiver:
         generator_url=link,
         matchers=(*_equals(form), *_matches(form)),
         send_resolved=_switch(form, "send_resolved"),
+        # A Redis is read by programs: what is silenced for people still is so.
+        send_suppressed=_switch(form, "send_suppressed", default=kind == "redis"),
         resend_ms=resend_ms,
+        repeat_ms=form.duration("repeat", 0, least_ms=REPEAT_LEAST_MS) if repeats else 0,
         timeout_ms=form.duration("timeout", TIMEOUT_MS, least_ms=100),
         backoff_limit_ms=form.duration("retry_limit", BACKOFF_LIMIT_MS, least_ms=500),
     )
@@ -168,11 +213,11 @@ def _url(form: Form, key: str, shape: re.Pattern[str], words: str) -> str:
     return url
 
 
-def _switch(form: Form, key: str) -> bool:
+def _switch(form: Form, key: str, *, default: bool = True) -> bool:
     value = form.raw(key)
     if value is not None and not isinstance(value, bool):
         form.fault(key, "true or false", f"write {key}: true")
-    return value is not False
+    return value if isinstance(value, bool) else default
 
 
 def _matcher_table(form: Form, key: str) -> dict[str, Any]:

@@ -122,6 +122,13 @@ _OF_VIEW: Final = (
         ("alert", "severity", "state"),
     ),
     own(
+        "agent_alerts_acknowledged",
+        "gauge",
+        "Alerts that fire and that somebody has taken on.",
+        "alerts",
+        ("alert", "severity"),
+    ),
+    own(
         "agent_alert_transitions_total",
         "counter",
         "Transitions of alerts into a state since this exporter started.",

@@ -165,6 +165,27 @@ OF_NOTIFY: Final = (
         _RECEIVER,
     ),
     own("agent_notify_pending", "gauge", "Alerts of which a receiver was not told the newest.", "notify", _RECEIVER),
+    own(
+        "agent_notify_muted",
+        "gauge",
+        "Alerts that fire and of which a receiver is not told, because they are silenced or inhibited.",
+        "notify",
+        _RECEIVER,
+    ),
+    own(
+        "agent_notify_suppressed_total",
+        "counter",
+        "States of alerts that were held back from a receiver, because they were silenced or inhibited.",
+        "notify",
+        _RECEIVER,
+    ),
+    own(
+        "agent_notify_leading",
+        "gauge",
+        "1 while this replica is the one of its group that sends, 0 while it stands by.",
+        "notify",
+    ),
+    own("agent_notify_silences", "gauge", "Silences that hold now.", "notify"),
     own("agent_notify_up", "gauge", "1 while the receiver takes what it is sent, else 0.", "notify", _RECEIVER),
     own("agent_notify_records_total", "counter", "Records read from the alert topic since the start.", "notify"),
     own(

@@ -9,9 +9,9 @@ from typing import Final, Literal, TypeAlias
 
 from streams.sink.catalog import METRICS
 from streams.sink.metric import Metric
-from streams.sink.processes import OF_WORKER
+from streams.sink.processes import OF_NOTIFY, OF_WORKER
 
-CATALOGUE: Final[Mapping[str, Metric]] = {metric.name: metric for metric in (*METRICS, *OF_WORKER)}
+CATALOGUE: Final[Mapping[str, Metric]] = {metric.name: metric for metric in (*METRICS, *OF_WORKER, *OF_NOTIFY)}
 # Exporters that run side by side show the same numbers: these labels of a target are all that tells them apart.
 REPLICAS: Final = ("instance", "pod")
 TARGET_LABELS: Final = frozenset({"job", *REPLICAS})
@@ -21,7 +21,7 @@ FOREIGN: Final[Mapping[str, tuple[str, ...]]] = {
     "process_cpu_seconds_total": (),
     "process_resident_memory_bytes": (),
 }
-_OF_PROCESS: Final = frozenset({"exporter", "worker"})
+_OF_PROCESS: Final = frozenset({"exporter", "worker", "notify"})
 _PATTERN: Final = frozenset("|*$")
 
 Growth: TypeAlias = Literal["rate", "increase"]

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from streams.rule.acknowledgement import acknowledged_of, read_acknowledgement
 from streams.sink.metric import BREAKERS_MAX, Sample
 
 STATES: Final = ("pending", "firing", "resolved")
@@ -25,6 +26,7 @@ class Alert(Struct):
     alert: str
     severity: str
     state: str
+    incarnation: int = 0
 
 
 class Circuit(Struct):
@@ -54,12 +56,18 @@ class Alerts:
         self._states: dict[bytes, AlertLabels] = {}
         self._live: Counter[AlertLabels] = Counter()
         self._transitions: Counter[AlertLabels] = Counter()
+        self._lives: dict[bytes, int] = {}  # incarnations
+        self._taken_on: dict[bytes, int] = {}  # the incarnation that is acknowledged, by the alert's key
         # What is read before a process has caught up happened before it started.
         self.counting = False
         self.unreadable = 0
 
     def take(self, key: bytes, value: bytes | None) -> None:
-        """Take one record; a tombstone forgets the alert."""
+        """Take one record; a tombstone forgets the alert, or the acknowledgement of one."""
+        owner = acknowledged_of(key)
+        if owner is not None:
+            self._take_on(owner.encode(), value)
+            return
         after = None
         if value is not None:
             try:
@@ -68,6 +76,9 @@ class Alerts:
                 self.unreadable += 1
                 return
             after = (record.alert, record.severity, record.state)
+            self._lives[key] = record.incarnation
+        else:
+            self._lives.pop(key, None)
         before = self._states.pop(key, None)
         if before is not None:
             self._live[before] -= 1
@@ -77,12 +88,27 @@ class Alerts:
             if self.counting:
                 self._transitions[after] += 1
 
+    def _take_on(self, key: bytes, value: bytes | None) -> None:
+        if value is None:
+            self._taken_on.pop(key, None)
+            return
+        try:
+            self._taken_on[key] = read_acknowledgement(value).incarnation
+        except msgspec.DecodeError:
+            self.unreadable += 1
+
     def samples(self) -> dict[str, list[Sample]]:
         """Return every state of every alert that was ever seen, so that a first transition is an increase."""
         named = sorted({(alert, severity) for alert, severity, _ in self._live})
         labels = [(*name, state) for name in named for state in STATES]
+        taken_on: Counter[tuple[str, str]] = Counter()
+        for key, incarnation in self._taken_on.items():
+            alert, severity, state = self._states.get(key, ("", "", ""))
+            if state == "firing" and self._lives[key] == incarnation:
+                taken_on[alert, severity] += 1
         return {
             "agent_alerts": [Sample(each, self._live[each]) for each in labels],
+            "agent_alerts_acknowledged": [Sample(name, taken_on[name]) for name in named],
             "agent_alert_transitions_total": [
                 Sample(each, self._transitions[each], self._started_ms) for each in labels
             ],

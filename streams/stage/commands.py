@@ -18,6 +18,8 @@ from streams.event.codec import Reason, Rejected
 from streams.event.command import Rules, command_ms, decode_command
 from streams.fold.rollup import ResetOrder, RollupBatch
 from streams.fold.streamtime import SKEW_MS
+from streams.stage import attention
+from streams.stage.attention import Attention
 from streams.stage.batches import HEADER_EVENTS, HEADER_SEQUENCE, HEADER_SOURCE
 from streams.stage.deadletter import dead_letter
 from streams.stage.loading import compact
@@ -91,6 +93,7 @@ class CommandsPartition:
         self._accepted: dict[str, Accepted] = {}  # by id, the oldest first
         self._changed: dict[str, Accepted | None] = {}
         self._sends: list[Send] = []
+        self.attention = Attention()
         self._fed = 0
         self._passed = False  # over marks, since the last plan
         self._loading: dict[bytes, bytes] = {}
@@ -131,11 +134,12 @@ class CommandsPartition:
                     found.append((key[1:].decode(), decode_accepted(value)))
                 elif key == RULES_KEY:
                     decode_rules(value)  # its version is the meta row's; a torn transaction may have left this one
-                else:
+                elif not self.attention.load(key, value):
                     raise ValueError("no row has such a key")
             except (msgspec.MsgspecError, ValueError) as error:
                 raise _unreadable(self._partition, key, error) from error
         self._accepted = dict(sorted(found, key=_offset))
+        self.attention.loaded(self._next)
 
     def _take_meta(self, meta: Meta) -> None:
         if meta.codec != META_CODEC:
@@ -166,6 +170,12 @@ class CommandsPartition:
         at_ms = command_ms(command, record.timestamp, skew_ms=SKEW_MS)
         if isinstance(command, Rules):
             return self._take_rules(command, record, at_ms)
+        if type(command) in attention.HANDLERS:
+            fault = self.attention.take(command, at_ms, record.offset)
+            if fault is not None:
+                return self._refuse(Rejected(Reason.INVALID, 0, fault, record.value or b""), record)
+            self._accept(command.id, record.offset, None)
+            return "accepted"
         routed = order_of(route(command, at_ms, self._rollup_partitions), record.value or b"")
         if isinstance(routed, Rejected):
             return self._refuse(routed, record)
@@ -190,8 +200,9 @@ class CommandsPartition:
         )
         return "rejected"
 
-    def _accept(self, command_id: str, offset: int, routed: Routed) -> None:
-        sent = {target: self._send(target, routed.order) for target in routed.targets}
+    def _accept(self, command_id: str, offset: int, routed: Routed | None) -> None:
+        """Remember a command, and pass on what others are to do about it."""
+        sent = {} if routed is None else {target: self._send(target, routed.order) for target in routed.targets}
         self._remember(command_id, Accepted(offset, sent))
 
     def _remember(self, command_id: str, accepted: Accepted) -> None:
@@ -223,21 +234,23 @@ class CommandsPartition:
     # ---- time and flush -----------------------------------------------------------------------------------------
 
     def tick(self, now_ms: int) -> None:
-        """Let time pass: nothing here waits for it."""
+        """Let time pass: it ends silences and acknowledgements."""
+        self.attention.tick(now_ms)
 
     def plan(self) -> Plan | None:
         """Encode everything that changed since the last plan."""
-        if not (self._fed or self._passed):
+        if not (self._fed or self._passed or self.attention.changed):
             return None
         rows: list[Row] = [
             (accepted_key(command_id), None if accepted is None else _encode(accepted))
             for command_id, accepted in self._changed.items()
         ]
+        rows += self.attention.rows()
         if self._rules is not None:
             rows.append((RULES_KEY, encode_rules(self._rules)))
         meta = Meta(self._next, self._sequences, self._counters, rules=self._rules_version)
         rows.append((META_KEY, _encode(meta)))
-        sends, self._sends = self._sends, []
+        sends, self._sends = self._sends + self.attention.sends(), []
         self._changed, self._rules, self._fed, self._passed = {}, None, 0, False
         return Plan(rows, sends, self._next)
 

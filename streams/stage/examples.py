@@ -8,10 +8,20 @@ from typing import Any, Final
 
 import msgspec
 
-from streams.event.command import Reset, Rules, Scope
+from streams.event.command import (
+    Acknowledge,
+    Reset,
+    Rules,
+    Scope,
+    SilenceAlerts,
+    SilenceMatcher,
+    Unacknowledge,
+    Unsilence,
+)
 from streams.fold.gauges import GaugeDelta, Observation
 from streams.fold.rollup import Delta, Histogram, RollupBatch
 from streams.fold.streamtime import LATE_PANE, PANE_MS
+from streams.rule.acknowledgement import AcknowledgementRecord
 from streams.rule.records import AlertRecord, BreakerRecord, Completeness
 from streams.sink.document import Document, DocumentMetric, DocumentPlace, DocumentRanking, DocumentSeries
 from streams.stage.deadletter import DeadLetter
@@ -230,8 +240,51 @@ RULES: Final = Rules(
     text="groups:\n  - name: tools\n    rules:\n      - alert: ToolFailing\n        over: tool\n"
     "        value: {sum: tool_calls_error}\n        window: 1m\n        above: 5\n",
 )
-
-
+ACKNOWLEDGE: Final = Acknowledge(
+    id="6f1d2c80-0f3b-4a39-9d0e-6c1f4be0a0d1",
+    time="2025-11-21T11:20:30Z",
+    by="ada@example.com",
+    note="the provider is down, ticket 4711",
+    fingerprint=ALERT.fingerprint,
+    incarnation=ALERT.incarnation,
+    until="2025-11-21T15:00:00Z",
+)
+UNACKNOWLEDGE: Final = Unacknowledge(
+    id="e3a1b6f4-1b8c-4c0e-8a53-7f2b60d8a0d2",
+    time="2025-11-21T12:00:00Z",
+    by="ada@example.com",
+    note="handed over",
+    fingerprint=ALERT.fingerprint,
+)
+SILENCE: Final = SilenceAlerts(
+    id="0b7cf7ac-8a31-4c6a-8a0c-2a1fd80c11d3",
+    time="2025-11-21T11:20:00Z",
+    by="ops@example.com",
+    note="the search index is rebuilt",
+    matchers=[
+        SilenceMatcher("tool", "search"),
+        SilenceMatcher("severity", "critical", is_equal=False),
+        SilenceMatcher("alertname", "Tool.*", is_regex=True),
+    ],
+    starts_at="2025-11-21T12:00:00Z",
+    until="2025-11-21T14:00:00Z",
+)
+UNSILENCE: Final = Unsilence(
+    id="9d2f0a66-6a52-4ac0-b1c4-30f6a3c7d4e4",
+    time="2025-11-21T13:00:00Z",
+    by="ops@example.com",
+    note="the index is back",
+    silence=SILENCE.id,
+)
+ACKNOWLEDGEMENT: Final = AcknowledgementRecord(
+    id=ACKNOWLEDGE.id,
+    fingerprint=ALERT.fingerprint,
+    incarnation=ALERT.incarnation,
+    by=ACKNOWLEDGE.by,
+    note=ACKNOWLEDGE.note,
+    time_ms=TIME_MS + 30_000,
+    ends_ms=TIME_MS + 220 * _MINUTE_MS,
+)
 PAYLOAD: Final = PayloadRecord(
     id="018f9c2e-7d1a-7b60-9c55-1f0b6f2f8a11",
     time_ms=TIME_MS,

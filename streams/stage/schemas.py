@@ -15,6 +15,7 @@ from streams.event.command import COMMAND_SCHEMA, COMMANDS, Command
 from streams.event.model import KINDS, SCHEMA_VERSION, Envelope
 from streams.fold.gauges import GaugeDelta
 from streams.fold.rollup import BATCH_SCHEMA, Delta, Histogram, ResetOrder, RollupBatch
+from streams.rule.acknowledgement import AcknowledgementRecord
 from streams.rule.alert import (
     FOR_RAISED,
     KEY_EXPIRED,
@@ -51,8 +52,13 @@ _RECORDS: Final[Mapping[str, tuple[type[msgspec.Struct], int, msgspec.Struct]]] 
     "dead-letter": (DeadLetter, LETTER_SCHEMA, examples.LETTER),
     "alert": (AlertRecord, RECORD_SCHEMA, examples.ALERT),
     "breaker": (BreakerRecord, RECORD_SCHEMA, examples.BREAKER),
+    "acknowledgement": (AcknowledgementRecord, RECORD_SCHEMA, examples.ACKNOWLEDGEMENT),
     "command.reset": (COMMANDS["reset"], COMMAND_SCHEMA, examples.RESET),
     "command.rules": (COMMANDS["rules"], COMMAND_SCHEMA, examples.RULES),
+    "command.acknowledge": (COMMANDS["acknowledge"], COMMAND_SCHEMA, examples.ACKNOWLEDGE),
+    "command.unacknowledge": (COMMANDS["unacknowledge"], COMMAND_SCHEMA, examples.UNACKNOWLEDGE),
+    "command.silence": (COMMANDS["silence"], COMMAND_SCHEMA, examples.SILENCE),
+    "command.unsilence": (COMMANDS["unsilence"], COMMAND_SCHEMA, examples.UNSILENCE),
     "payload": (PayloadRecord, PAYLOAD_SCHEMA, examples.PAYLOAD),
 }
 # What is asked for over HTTP and stands on no topic.
@@ -60,6 +66,7 @@ _PAGES: Final[Mapping[str, tuple[type[msgspec.Struct], int, msgspec.Struct]]] = 
     "metrics": (Document, DOCUMENT_SCHEMA, examples.DOCUMENT),
 }
 _WHOLE: Final = {**_RECORDS, **_PAGES}
+# What a topic mostly holds; the alert topic has acknowledgements too, the one of commands every other kind.
 TOPICS: Final = {
     EVENTS.suffix: "events",
     ROLLUPS.suffix: "rollups",
@@ -112,6 +119,10 @@ _BOUNDS: Final[Mapping[type[msgspec.Struct], Mapping[str, Schema]]] = {
     DocumentSeries: {"count": _NATURAL, "created_ms": _NATURAL},
     DocumentPlace: {"value": {"exclusiveMinimum": 0}},
     Completeness: {"late": _NATURAL, "duplicate": _NATURAL, "rejected": _NATURAL},
+    AcknowledgementRecord: {
+        "schema": {"const": RECORD_SCHEMA}, "id": _NAMED, "fingerprint": _DIGEST, "incarnation": _NATURAL, "by": _NAMED,
+        "time_ms": _NATURAL, "ends_ms": _NATURAL,
+    },
     BreakerRecord: {
         "schema": {"const": RECORD_SCHEMA}, "id": _DIGEST, "breaker": _NAMED,
         "code": {"enum": [state.value for state in State]}, "reason": {"enum": [move.name.lower() for move in Signal]},

@@ -15,6 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from streams.rule.acknowledgement import AcknowledgementRecord
 from streams.rule.records import AlertRecord
 from streams.worker.columns import DIMENSION_COLUMNS, SESSION_COLUMNS
 from streams.worker.picture import Picture
@@ -71,7 +72,7 @@ def _board(picture: Picture, now_ms: int, rows: Sequence[int], footer: Text) -> 
         head,
         Panel(_tools(picture, now_ms, tools), title="tools", title_align="left", border_style="dim"),
         Panel(_sessions(picture, now_ms, sessions), title="sessions", title_align="left", border_style="dim"),
-        Panel(_alerts(picture, alerts), title="alerts", title_align="left", border_style="dim"),
+        Panel(_alerts(picture, now_ms, alerts), title="alerts", title_align="left", border_style="dim"),
         footer,
     )
 
@@ -123,23 +124,28 @@ def _sessions(picture: Picture, now_ms: int, shown: int) -> RenderableType:
     return table if table.row_count else _NOTHING_YET
 
 
-def _alerts(picture: Picture, shown: int) -> RenderableType:
+def _alerts(picture: Picture, now_ms: int, shown: int) -> RenderableType:
     live = picture.firing()
     ended = [record for record in picture.alerts.values() if record.state == "resolved"]
     ended.sort(key=lambda record: record.time_ms, reverse=True)
     table = Table(box=None, pad_edge=False, show_header=False, expand=True)
     for record in [*live, *ended][:shown]:
-        table.add_row(*alert_cells(record))
+        table.add_row(*alert_cells(record, picture.acknowledgement(record, now_ms)))
     return table if table.row_count else _NOTHING_YET
 
 
-def alert_cells(record: AlertRecord) -> tuple[Text, Text, Text, Text]:
-    """Return an alert as the cells of a row: when it changed, its state, its name, what it says."""
+def alert_cells(
+    record: AlertRecord, acknowledgement: AcknowledgementRecord | None = None
+) -> tuple[Text, Text, Text, Text]:
+    """Return an alert as the cells of a row: when it changed, its state, its name, what it says and who is at it."""
+    said = Text(record.summary)
+    if acknowledgement is not None:
+        said = Text(f"[{acknowledgement.by}] ", "green").append_text(said)
     return (
         Text(clock(record.time_ms), "dim"),
         Text(record.state, _STYLES[record.state]),
         Text(record.alert, _STYLES[record.severity] if record.state == "firing" else ""),
-        Text(record.summary),
+        said,
     )
 
 

@@ -1,25 +1,34 @@
 """Notify: the alert topic, carried to receivers.  One loop per receiver, so that none waits for another.
 
-Decides nothing about what is due: that is `streams.rule.outbox`.  Starts sending only once it has read what fires and
-what was told before, so that a restart repeats nothing and loses nothing.
+Decides nothing about what is due, nor about what is muted: that is `streams.rule.outbox` and `streams.rule.quiet`.
+Starts sending only once it has shut out who sent before and read what fires and what was told, so that neither a
+restart nor a replica that takes over repeats or loses anything.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from prometheus_client.exposition import choose_encoder
 
-from streams.errors import ConfigError, EdgeError
+from streams.clock import now_ms
+from streams.errors import ConfigError, EdgeError, Fenced
+from streams.rule.acknowledgement import acknowledged_of, read_acknowledgement
+from streams.rule.inhibition import Inhibition, written
 from streams.rule.outbox import Begun, Delivered
+from streams.rule.quiet import Quiet
 from streams.rule.records import AlertRecord
-from streams.topology import ALERTS, NOTIFY_CHANGELOG
+from streams.rule.silence import decode_silence, silence_of
+from streams.stage.attention import SILENCE
+from streams.topology import ALERTS, COMMANDS_CHANGELOG, NOTIFY_CHANGELOG
 from streams.worker.connection import KafkaConnection
 from streams.worker.notify_health import registry_of
 from streams.worker.notify_lane import Lane, Seen
+from streams.worker.notify_lead import Lead
 from streams.worker.notify_ledger import Ledger
 from streams.worker.notify_senders import Target
 from streams.worker.process import until_signal
@@ -28,6 +37,7 @@ from streams.worker.web import Page, WebConfig, WebServer
 
 _log = logging.getLogger(__name__)
 
+INHIBITIONS: Final = "inhibit_rules"  # the row that says which are in force; receivers' rows have a slash
 PORT: Final = 8466  # the exporter's is 8464, a worker's 8465
 _BACKOFF_S: Final = 0.5
 _BACKOFF_LIMIT_S: Final = 10.0
@@ -44,7 +54,9 @@ class NotifyConfig:
 
     connection: KafkaConnection
     targets: tuple[Target, ...]
+    inhibitions: tuple[Inhibition, ...] = ()
     prefix: str = "agent."
+    group: str = "notify"  # of this name one replica sends
     web: WebConfig = field(default_factory=lambda: WebConfig(port=PORT))
     check_ms: int = 10_000  # how often the topics' partition counts are looked at
     stall_ms: int = 30_000  # without any answer for this long, connect anew
@@ -63,21 +75,28 @@ class NotifyConfig:
 
 
 class Notifier:
-    """One notify process: a server, a follower of the alerts, a lane per receiver and the ledger of deliveries."""
+    """One notify process: a server, a follower of the alerts, a lane per receiver and the ledger of deliveries.
+
+    Several of one group stand by for each other: all of them read, one of them sends.
+    """
 
     title = "AgentStreams notify"
     formats = ("prometheus",)
 
     def __init__(self, config: NotifyConfig) -> None:
         self._config = config
-        topic = config.prefix + NOTIFY_CHANGELOG.suffix
-        self.ledger = Ledger(config.connection, topic, request_timeout_ms=config.request_timeout_ms)
-        self.lanes = [Lane(target, self.ledger.put) for target in config.targets]
+        self._topic = config.prefix + NOTIFY_CHANGELOG.suffix
+        self._place = f"{config.prefix}{config.group}"
+        self.lead = Lead(config.connection, self._topic, self._place, request_timeout_ms=config.request_timeout_ms)
+        self.ledger: Ledger | None = None
+        self.lanes = [Lane(target, self._store, self.lead.assured) for target in config.targets]
+        self.quiet = Quiet(config.inhibitions)
         self.follower: Follower | None = None
         self._seen: dict[str, Seen] = {}
         self._rows: dict[str, bytes] = {}
         self._ends: dict[str, int] = {}
-        self._ready = False
+        self._quietened = asyncio.Event()
+        self.leading = False
         self.unreadable = 0
         self._registry = registry_of(self)
         self.server = WebServer(config.web, self)
@@ -87,22 +106,26 @@ class Notifier:
         await self.server.start()
         try:
             follower = self._follow(await self._counts())
-            async with self.ledger, asyncio.TaskGroup() as group:
+            async with _running(self.lead.run()) as member, asyncio.TaskGroup() as group:
                 group.create_task(follower.run())
-                group.create_task(self.ledger.ended())
-                group.create_task(self._open(follower, group))
+                group.create_task(_ended(member))
+                group.create_task(self._terms(follower))
         except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+            raise _first(errors) from None
         finally:
             await self.server.stop()
 
     # ---- what the server asks ---------------------------------------------------------------------------------
 
     def unready(self) -> str | None:
-        """Say why nothing is sent yet; a receiver that is away is no reason."""
-        if self._ready:
-            return None
-        return "waiting for Kafka" if self.follower is None else "reading what fires and what was told before"
+        """Say why nothing is sent yet; a receiver that is away is no reason, and neither is another that sends."""
+        if self.follower is None:
+            return "waiting for Kafka"
+        if not self.follower.caught_up.is_set():
+            return "reading what fires and what was told before"
+        if not self.lead.decided.is_set():
+            return f"waiting for the group {self._place}"
+        return "taking over from who sent before" if self.lead.ours and not self.leading else None
 
     async def page(self, accept: str, wanted: str | None) -> Page:  # noqa: ARG002  there is one format
         """Make the page; it is shown ready or not, because that is when it is needed."""
@@ -116,7 +139,7 @@ class Notifier:
         config, delay_s = self._config, _BACKOFF_S
         while True:
             try:
-                names = [config.prefix + each.suffix for each in (ALERTS, NOTIFY_CHANGELOG)]
+                names = [config.prefix + each.suffix for each in (ALERTS, COMMANDS_CHANGELOG, NOTIFY_CHANGELOG)]
                 return await partition_counts(config.connection, names)
             except EdgeError as error:
                 if not error.retryable:
@@ -127,7 +150,11 @@ class Notifier:
 
     def _follow(self, counts: Mapping[str, int]) -> Follower:
         config = self._config
-        takers = {ALERTS.suffix: self._take_alerts, NOTIFY_CHANGELOG.suffix: self._take_rows}
+        takers = {
+            ALERTS.suffix: self._take_alerts,
+            COMMANDS_CHANGELOG.suffix: self._take_silences,
+            NOTIFY_CHANGELOG.suffix: self._take_rows,
+        }
         self.follower = Follower(
             config.connection,
             f"{config.prefix}notify",
@@ -142,26 +169,61 @@ class Notifier:
         for each in records:
             self._ends[str(partition)] = each.offset + 1
             try:
+                owner = acknowledged_of(each.key)
+                if owner is not None:
+                    acknowledged = None if each.value is None else read_acknowledgement(each.value)
+                    self._look_again(self.quiet.acknowledge(owner, acknowledged))
+                    continue
                 fingerprint = (each.key or b"").decode()
                 record = None if each.value is None else _read_alert(each.value)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 self.unreadable += 1
                 continue
-            if self._ready:
-                for lane in self.lanes:
-                    lane.learn(fingerprint, record)
-            else:
-                self._note(fingerprint, record, partition, each.offset)
+            self._take_alert(fingerprint, record, partition, each.offset)
 
-    def _note(self, fingerprint: str, record: AlertRecord | None, partition: int, offset: int) -> None:
-        seen = self._seen.setdefault(fingerprint, Seen())
-        seen.newest = record
-        if record is not None and record.state != "pending":
-            seen.notable, seen.partition, seen.offset = record, partition, offset
+    def _take_alert(self, fingerprint: str, record: AlertRecord | None, partition: int, offset: int) -> None:
+        if record is None:
+            self._seen.pop(fingerprint, None)
+        else:
+            seen = self._seen.setdefault(fingerprint, Seen())
+            seen.newest = record
+            if record.state != "pending":
+                seen.notable, seen.partition, seen.offset = record, partition, offset
+        others = self.quiet.alert(fingerprint, record)
+        if self.leading:
+            told = record is not None and record.state != "pending"
+            why = self.quiet.why(record, now_ms()) if record is not None and told else None
+            for lane in self.lanes:
+                lane.learn(fingerprint, record, why)
+        self._look_again(others)
+
+    def _take_silences(self, _: int, records: Records) -> None:
+        for each in records:
+            key = each.key or b""
+            if key[:1] != SILENCE:
+                continue
+            try:
+                silence = None if each.value is None else silence_of(decode_silence(each.value))
+            except (msgspec.MsgspecError, ValueError):  # a newer release's: told rather than kept from people
+                self.unreadable += 1
+                continue
+            self._look_again(self.quiet.silence(key[1:].decode(), silence, now_ms()))
+            self._quietened.set()
+
+    def _look_again(self, fingerprints: Iterable[str]) -> None:
+        """Have every receiver heed what has become of these alerts."""
+        if not self.leading:
+            return
+        moment_ms = now_ms()
+        for fingerprint in fingerprints:
+            seen = self._seen.get(fingerprint)
+            if seen is None or seen.newest is None or seen.newest.state != "firing":
+                continue
+            why = self.quiet.why(seen.newest, moment_ms)
+            for lane in self.lanes:
+                lane.heed(fingerprint, why)
 
     def _take_rows(self, _: int, records: Records) -> None:
-        if self._ready:
-            return  # our own, coming back
         for each in records:
             key = (each.key or b"").decode("utf-8", "replace")
             if each.value is None:
@@ -169,18 +231,73 @@ class Notifier:
             else:
                 self._rows[key] = each.value
 
-    async def _open(self, follower: Follower, group: asyncio.TaskGroup) -> None:
-        """Start sending once everything that was there at the start is read."""
+    # ---- sending ----------------------------------------------------------------------------------------------
+
+    async def _terms(self, follower: Follower) -> None:
+        """Send for as long as the group lets us, and stand by for as long as it does not."""
         await follower.caught_up.wait()
+        while True:
+            await self.lead.gained.wait()
+            async with _running(self._term(follower)) as term, _running(self.lead.lost.wait()) as lost:
+                await asyncio.wait({term, lost}, return_when=asyncio.FIRST_COMPLETED)
+            self.leading = False
+            error = None if term.cancelled() else term.exception()
+            if isinstance(error, BaseExceptionGroup):
+                error = _first(error)
+            if error is not None and not isinstance(error, Fenced):
+                raise error
+            if error is not None:
+                _log.warning("notify_fenced error=%s", error)
+                await asyncio.sleep(_BACKOFF_S)
+
+    async def _term(self, follower: Follower) -> None:
+        """Fence who sent before, read what it was able to write, and go on from there."""
+        config = self._config
+        ledger = Ledger(
+            config.connection,
+            self._topic,
+            request_timeout_ms=config.request_timeout_ms,
+            transactional_id=self._place,
+            assured=self.lead.assured,
+        )
+        async with ledger, asyncio.TaskGroup() as group:
+            group.create_task(ledger.ended())
+            await ledger.opened.wait()
+            await follower.reach_end(self._topic)
+            self.ledger = ledger
+            self._begin()
+            for lane in self.lanes:
+                group.create_task(lane.run())
+            group.create_task(self._pass_time())
+            _log.info("notify_ready receivers=%d records=%d", len(self.lanes), follower.records)
+
+    def _begin(self) -> None:
+        moment_ms = now_ms()
+        self.quiet.pass_time(moment_ms)
         for lane in self.lanes:
-            begun = self._begun(lane.receiver.name)
-            lane.begin(self._delivered(lane.receiver.name), begun, self._seen)
+            name = lane.receiver.name
+            begun = self._begun(name)
+            lane.begin(self._delivered(name), begun, self._seen, lambda record: self.quiet.why(record, moment_ms))
             if begun is None:
-                self.ledger.put(f"{lane.receiver.name}/".encode(), _encode(Begun(dict(self._ends))))
-        self._seen, self._rows, self._ready = {}, {}, True
-        for lane in self.lanes:
-            group.create_task(lane.run())
-        _log.info("notify_ready receivers=%d records=%d", len(self.lanes), follower.records)
+                self._store(f"{name}/".encode(), _encode(Begun(dict(self._ends))))
+        rules = _encode(written(self._config.inhibitions))
+        if self._rows.get(INHIBITIONS) != rules:
+            self._store(INHIBITIONS.encode(), rules)
+        self.leading = True
+
+    async def _pass_time(self) -> None:
+        """Let silences begin and end at their times."""
+        while True:
+            self._quietened.clear()
+            next_ms = self.quiet.next_ms(now_ms())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if next_ms is None else max(0, next_ms - now_ms()) / 1000):
+                    await self._quietened.wait()
+            self._look_again(self.quiet.pass_time(now_ms()))
+
+    def _store(self, key: bytes, value: bytes | None) -> None:
+        assert self.ledger is not None, "nothing is told before the ledger is open"
+        self.ledger.put(key, value)
 
     def _begun(self, name: str) -> Begun | None:
         stored = self._rows.get(f"{name}/")
@@ -201,6 +318,30 @@ class Notifier:
         except msgspec.DecodeError:  # somebody else's, or of another version: told again rather than never
             self.unreadable += 1
             return None
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[Any, Any, _T]) -> AsyncIterator["asyncio.Task[_T]"]:
+    """Run something beside the block, and end it with the block."""
+    task = asyncio.ensure_future(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    """Wait for what another ends with."""
+    await asyncio.shield(task)
+
+
+def _first(errors: BaseExceptionGroup) -> BaseException:
+    """Return one of several failures, however deep."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 # ---- process ---------------------------------------------------------------------------------------------------

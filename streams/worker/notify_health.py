@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from streams.clock import now_ms
+from streams.rule.quiet import Quiet
 from streams.sink.processes import OF_NOTIFY
 from streams.worker.notify_lane import Lane
 from streams.worker.notify_ledger import Ledger
@@ -21,14 +22,16 @@ class Process(Protocol):
     """What is asked of notify."""
 
     unreadable: int
+    leading: bool
+    quiet: Quiet
 
     @property
     def lanes(self) -> Sequence[Lane]:
         """Its receivers."""
 
     @property
-    def ledger(self) -> Ledger:
-        """What writes down deliveries."""
+    def ledger(self) -> Ledger | None:
+        """What writes down deliveries, once this replica has sent."""
 
     @property
     def follower(self) -> Follower | None:
@@ -68,6 +71,8 @@ class _Numbers(Collector):
             "agent_notify_retries_total": lambda lane: lane.retries,
             "agent_notify_failed_total": lambda lane: lane.failed,
             "agent_notify_pending": lambda lane: lane.outbox.pending,
+            "agent_notify_muted": lambda lane: lane.outbox.held,
+            "agent_notify_suppressed_total": lambda lane: lane.outbox.suppressed,
             "agent_notify_up": lambda lane: int(lane.up),
         }
         lanes = self._notifier.lanes
@@ -78,6 +83,8 @@ class _Numbers(Collector):
         return {
             "agent_notify_records_total": 0 if follower is None else follower.records,
             "agent_notify_unreadable_records_total": notifier.unreadable,
-            "agent_notify_unwritten": notifier.ledger.waiting,
+            "agent_notify_unwritten": 0 if notifier.ledger is None else notifier.ledger.waiting,
+            "agent_notify_leading": int(notifier.leading),
+            "agent_notify_silences": notifier.quiet.active,
             "agent_notify_state_age_seconds": 0 if follower is None else follower.age_ms(now_ms()) / 1000,
         }

@@ -6,7 +6,7 @@ Never decides what is due, and never ends by itself: every outage of the receive
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +15,8 @@ import msgspec
 
 from streams.clock import now_ms
 from streams.rule.outbox import Begun, Delivered, Outbox, Verdict, delay_ms
+from streams.rule.quiet import Why
+from streams.rule.receivers import RESENT
 from streams.rule.records import AlertRecord
 from streams.worker.notify_senders import Outcome, Sender, Target
 
@@ -34,13 +36,19 @@ class Seen:
 
 
 class Lane:
-    """One receiver: what waits for it, what sends, and what became of it."""
+    """One receiver: what waits for it, what sends, and what became of it.
 
-    def __init__(self, target: Target, store: Callable[[bytes, bytes | None], None]) -> None:
+    People, who cannot tell a repeat, are told something only once `assured` returns: nobody else tells them.
+    """
+
+    def __init__(
+        self, target: Target, store: Callable[[bytes, bytes | None], None], assured: Callable[[], Awaitable[None]]
+    ) -> None:
         self.receiver = target.receiver
         self.outbox = Outbox(target.receiver)
         self._sender: Sender = target.sender()
         self._store = store
+        self._assured = None if target.receiver.kind in RESENT else assured
         self._changed = asyncio.Event()
         self._failures = 0
         self.sent = 0
@@ -53,12 +61,19 @@ class Lane:
         """Did the newest attempt get through?"""
         return not self._failures
 
-    def begin(self, delivered: dict[str, Delivered], begun: Begun | None, seen: Mapping[str, Seen]) -> None:
+    def begin(
+        self,
+        delivered: dict[str, Delivered],
+        begun: Begun | None,
+        seen: Mapping[str, Seen],
+        why: Callable[[AlertRecord], Why],
+    ) -> None:
         """Take up what was told before, and what the topic says now; without `begun` the receiver is new."""
         self.outbox = outbox = Outbox(self.receiver, delivered)
         moment_ms = now_ms()
         for fingerprint, each in seen.items():
             if each.notable is not None:
+                self._heed(fingerprint, why(each.notable), moment_ms)
                 old = begun is None or begun.old(each.partition, each.offset)
                 outbox.learn(fingerprint, each.notable, moment_ms, old=old)
             if each.newest is not each.notable:
@@ -68,8 +83,21 @@ class Lane:
                 outbox.learn(fingerprint, None, moment_ms)
         self._keep()
 
-    def learn(self, fingerprint: str, record: AlertRecord | None) -> None:
-        """Take the newest of an alert."""
+    def heed(self, fingerprint: str, why: Why) -> None:
+        """Take what keeps an alert from being told, or no longer does."""
+        self._heed(fingerprint, why, now_ms())
+        self._keep()
+        self._changed.set()
+
+    def _heed(self, fingerprint: str, why: Why, moment_ms: int) -> None:
+        self.outbox.mute(fingerprint, moment_ms, muted=why.suppressed)
+        until_ms = None if why.acknowledged is None else why.acknowledged.ends_ms
+        self.outbox.acknowledge(fingerprint, until_ms, moment_ms)
+
+    def learn(self, fingerprint: str, record: AlertRecord | None, why: Why | None) -> None:
+        """Take the newest of an alert, and what keeps it from being told."""
+        if why is not None:
+            self._heed(fingerprint, why, now_ms())
         self.outbox.learn(fingerprint, record, now_ms())
         self._keep()
         self._changed.set()
@@ -79,6 +107,8 @@ class Lane:
         try:
             while True:
                 self._changed.clear()
+                if self._assured is not None:
+                    await self._assured()
                 batch = self.outbox.due(now_ms())
                 if batch:
                     await self._deliver(batch)

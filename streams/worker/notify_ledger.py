@@ -1,17 +1,19 @@
 """Where is it written what receivers were told?  In a compacted topic, newest per key, in the background.
 
 Never holds a delivery up: while the broker is away rows wait in a map with one place per key.  What is not written when
-the process dies is delivered again.
+the process dies is delivered again.  With a transactional id who wrote before no longer can: opening it fences them.
 """
 
 import asyncio
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 
-from streams.errors import EdgeError
+from streams.errors import EdgeError, Fenced
 from streams.worker.connection import KafkaConnection, edge_errors, told_to_stop
 
 _log = logging.getLogger(__name__)
@@ -22,15 +24,27 @@ _LINGER_MS: Final = 5
 _END_S: Final = 5.0  # how long the end waits for what is not written
 _STOP_S: Final = 2.0
 _STEP: Final = 500  # rows sent before their answers are awaited
+_FENCED: Final = (ProducerFenced, InvalidProducerEpoch)
 
 
 class Ledger:
-    """Writes rows to one topic."""
+    """Writes rows to one topic; with a transactional id alone, opening it only once `assured` returns."""
 
-    def __init__(self, connection: KafkaConnection, topic: str, *, request_timeout_ms: int) -> None:
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        topic: str,
+        *,
+        request_timeout_ms: int,
+        transactional_id: str | None = None,
+        assured: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._connection = connection
         self._topic = topic
         self._request_timeout_ms = request_timeout_ms
+        self._transactional_id = transactional_id
+        self._assured = assured
+        self.opened = asyncio.Event()  # nobody else writes any more
         self._rows: dict[bytes, bytes | None] = {}
         self._changed = asyncio.Event()
         self._written = asyncio.Event()
@@ -48,11 +62,11 @@ class Ledger:
             async with asyncio.timeout(_END_S):
                 await self._written.wait()
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, EdgeError):  # the latter was raised by `ended`
+        with contextlib.suppress(asyncio.CancelledError, EdgeError, Fenced):  # the latter were raised by `ended`
             await self._task
 
     async def ended(self) -> None:
-        """Wait for ever. Raises EdgeError for what no repetition cures: no right to write."""
+        """Wait for ever. Raises EdgeError for what no repetition cures: no right to write; Fenced."""
         assert self._task is not None
         await asyncio.shield(self._task)
 
@@ -71,9 +85,13 @@ class Ledger:
         delay_s = _BACKOFF_S
         while True:
             try:
+                if self._assured is not None:  # opening would fence who may have come after us
+                    await self._assured()
                 with edge_errors(self._connection, f"writing to {self._topic}"):
                     await self._write()
             except EdgeError as error:
+                if isinstance(error.__cause__, _FENCED):
+                    raise Fenced(f"another process writes to {self._topic}") from error
                 if not error.retryable:
                     raise
                 reason = str(error)
@@ -92,9 +110,11 @@ class Ledger:
             enable_idempotence=True,
             linger_ms=_LINGER_MS,
             request_timeout_ms=self._request_timeout_ms,
+            **({"transactional_id": self._transactional_id} if self._transactional_id else {}),
         )
         try:
             await producer.start()
+            self.opened.set()
             while True:
                 while self._rows:
                     await self._step(producer)
@@ -108,8 +128,12 @@ class Ledger:
 
     async def _step(self, producer: Any) -> None:
         rows = [row for row, _ in zip(self._rows.items(), range(_STEP), strict=False)]
+        if self._transactional_id:
+            await producer.begin_transaction()
         sent = [await producer.send(self._topic, value, key=key) for key, value in rows]
         await asyncio.gather(*sent)
+        if self._transactional_id:
+            await producer.commit_transaction()
         for key, value in rows:
             if self._rows.get(key, b"") is value:
                 del self._rows[key]

@@ -18,8 +18,9 @@ from redis.retry import Retry
 from streams.clock import now_ms
 from streams.errors import ConfigError
 from streams.rule.faults import Faults
+from streams.rule.inhibition import Inhibition
 from streams.rule.outbox import Verdict, verdict_of
-from streams.rule.receivers import Receiver, read_receivers, url_shape
+from streams.rule.receivers import Receiver, read_notices, url_shape
 from streams.rule.records import AlertRecord
 from streams.sink.notices import (
     ALERTMANAGER_PATH,
@@ -90,7 +91,14 @@ class Target:
 # ---- files -----------------------------------------------------------------------------------------------------
 
 
-def load_targets(path: Path, named: str) -> tuple[Target, ...]:
+class Told(NamedTuple):
+    """Who is told, and what is not told while something else fires."""
+
+    targets: tuple[Target, ...]
+    inhibitions: tuple[Inhibition, ...] = ()
+
+
+def load_targets(path: Path, named: str) -> Told:
     """Read the receivers file and every file that it names. Raises ConfigError with every fault; `named` says whose."""
     faults = Faults()
     found: list[Target] = []
@@ -98,13 +106,14 @@ def load_targets(path: Path, named: str) -> tuple[Target, ...]:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{named} = {path}: cannot be read ({error})") from error
-    for receiver in read_receivers(text, faults):
+    notices = read_notices(text, faults)
+    for receiver in notices.receivers:
         place = f"receiver {receiver.name}"
         url = receiver.url or _url(receiver, faults, place)
         token = _secret(receiver.bearer_token_file, faults, f"{place}, bearer_token_file")
         found.append(Target(receiver, url, token, _key(receiver, faults, place)))
     faults.settle(f"{named} = {path}: the receivers cannot be used")
-    return tuple(found)
+    return Told(tuple(found), notices.inhibitions)
 
 
 def _secret(path: str, faults: Faults, place: str) -> str:
@@ -175,8 +184,9 @@ class HttpSender:
 
     async def close(self) -> None:
         """Close connections."""
-        if self._session is not None:
-            await self._session.close()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     def _make(self, records: Sequence[AlertRecord]) -> tuple[bytes, dict[str, str]]:
         receiver, moment_ms = self._receiver, now_ms()

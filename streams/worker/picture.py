@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from streams.rule.acknowledgement import AcknowledgementRecord, acknowledged_of, read_acknowledgement
 from streams.rule.records import AlertRecord, BreakerRecord
 from streams.topology import ALERTS, BREAKERS, ROLLUPS_CHANGELOG, SESSIONS_CHANGELOG
 from streams.worker.tables import Tables
@@ -30,6 +31,7 @@ class Picture:
     def __init__(self) -> None:
         self.tables = Tables()
         self.alerts: dict[bytes, AlertRecord] = {}  # the newest transition of each, by record key
+        self.acknowledged: dict[str, AcknowledgementRecord] = {}  # by fingerprint
         self.breakers: dict[bytes, BreakerRecord] = {}
         self.alert_changes: deque[AlertRecord] = deque(maxlen=NEWEST_KEPT)
         self.breaker_changes: deque[BreakerRecord] = deque(maxlen=NEWEST_KEPT)
@@ -39,7 +41,7 @@ class Picture:
     def take(self, suffix: str, partition: int, records: Records) -> None:
         """Take records of one of the topics in `SUFFIXES`."""
         if suffix == ALERTS.suffix:
-            moved = _take(records, _decode_alert, self.alerts)
+            moved = _take(self._taken_on(records), _decode_alert, self.alerts)
             self.alert_changes.extend(moved)
             self.fired.update(record.alert for record in moved if record.state == "firing")
         elif suffix == BREAKERS.suffix:
@@ -47,6 +49,24 @@ class Picture:
         else:
             for record in records:
                 self.tables.take(suffix, partition, record.key, record.value)
+
+    def _taken_on(self, records: Records) -> Records:
+        """Note who has taken which alert on; return the records of alerts themselves."""
+        alerts = []
+        for record in records:
+            owner = acknowledged_of(record.key)
+            if owner is None:
+                alerts.append(record)
+            elif record.value is None:
+                self.acknowledged.pop(owner, None)
+            else:
+                self.acknowledged[owner] = read_acknowledgement(record.value)
+        return alerts
+
+    def acknowledgement(self, record: AlertRecord, now_ms: int) -> AcknowledgementRecord | None:
+        """Return who has taken this life of an alert on."""
+        found = self.acknowledged.get(record.fingerprint)
+        return found if found is not None and found.holds(record.incarnation, now_ms) else None
 
     def sample(self, now_ms: int) -> None:
         """Note how many events have been received, for `rate`; call it whenever the picture is shown."""

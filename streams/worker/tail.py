@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from streams.errors import ConfigError, EdgeError, StateRefused
 from streams.worker.connection import KafkaConnection, edge_errors, told_to_stop
@@ -25,6 +25,7 @@ _FETCH_BYTES: Final = 1024 * 1024
 _FETCH_WAIT_MS: Final = 250
 _RETRY_MS: Final = 300  # between requests to a broker that does not answer
 _POLL_MS: Final = 100  # an answer that brings only transaction marks moves the position, but wakes nobody
+_ASK_S: Final = 0.02
 _STOP_S: Final = 5.0
 _BACKOFF_S: Final = 0.5
 _BACKOFF_LIMIT_S: Final = 5.0
@@ -88,6 +89,7 @@ class Follower:
         self._ends: dict[TopicPartition, int] | None = None  # as they were at the start
         self._known_ms: dict[TopicPartition, int] = {}
         self._delay_s = _BACKOFF_S
+        self._consumer_now: AIOKafkaConsumer | None = None
         self.caught_up = asyncio.Event()
         self.records = 0
 
@@ -114,6 +116,16 @@ class Follower:
         """Return how long ago all that had been committed was known to be read."""
         return max(0, now_ms - min((self._known_ms.get(tp, 0) for tp in self._take), default=now_ms))
 
+    async def reach_end(self, topic: str) -> None:
+        """Wait until everything is taken that a topic holds now."""
+        mine = [tp for tp in self._take if tp.topic == topic]
+        ends: dict[TopicPartition, int] | None = None
+        while ends is None or not _reached(self._positions, ends):
+            if ends is None and self._consumer_now is not None:
+                with contextlib.suppress(KafkaError):  # an outage: asked again
+                    ends = await self._consumer_now.end_offsets(mine)
+            await asyncio.sleep(_ASK_S)
+
     @contextlib.asynccontextmanager
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
         consumer = AIOKafkaConsumer(
@@ -130,8 +142,10 @@ class Follower:
         )
         try:
             await consumer.start()
+            self._consumer_now = consumer
             yield consumer
         finally:
+            self._consumer_now = None
             await stop_consumer(consumer)
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:

@@ -15,6 +15,7 @@ from deployed import ROOT, check_command, settings
 from streams import __version__
 from streams.settings import PREFIX
 from streams.worker.kafka_jars import KAFKA_VERSION
+from streams.worker.notify_senders import load_targets
 
 COMPOSE: Final[dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: Final[dict[str, dict[str, Any]]] = COMPOSE["services"]
@@ -24,6 +25,12 @@ CONFIGS: Final = ROOT / "k8s" / "compose"
 
 def environment(name: str) -> dict[str, str]:
     return {key: str(value) for key, value in SERVICES[name].get("environment", {}).items()}
+
+
+def readable(name: str) -> dict[str, str]:
+    """Return the variables that name a mounted file, with the file that is mounted there."""
+    mounted = dict(reversed(volume.split(":")[:2]) for volume in SERVICES[name].get("volumes", ()))
+    return {key: str(ROOT / mounted[value]) for key, value in environment(name).items() if value in mounted}
 
 
 def schema_faults(compose: dict[str, Any], folder: Path) -> str:
@@ -63,7 +70,7 @@ def test_the_settings_of_every_service_of_ours_can_be_used(name: str, tmp_path: 
     ours = environment(name)
 
     assert all(each.startswith(PREFIX) for each in ours)
-    server = settings(ours, tmp_path).kafka_bootstrap_servers
+    server = settings(ours | readable(name), tmp_path).kafka_bootstrap_servers
     assert f"INSIDE://{server}" in environment("kafka")["KAFKA_ADVERTISED_LISTENERS"].split(",")
 
 
@@ -72,15 +79,23 @@ def test_everybody_asks_a_port_that_is_open(tmp_path: Path) -> None:
     asked = yaml.safe_load((CONFIGS / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
     targets = {target for job in asked for each in job["static_configs"] for target in each["targets"]}
     listening = set()
-    for name in ("worker-0", "worker-1", "exporter", "ingest"):
-        own = settings(environment(name), tmp_path)
-        role = name if name in {"exporter", "ingest"} else "health"
+    for name in ("worker-0", "worker-1", "exporter", "ingest", "notify"):
+        own = settings(environment(name) | readable(name), tmp_path)
+        role = name if name in {"exporter", "ingest", "notify"} else "health"
         host, port = getattr(own, f"{role}_host"), getattr(own, f"{role}_port")
         assert host == "0.0.0.0"  # noqa: S104  inside the container's own network
         assert f"http://127.0.0.1:{port}/-/ready" in SERVICES[name]["healthcheck"]["test"][-1]
         listening.add(f"{name}:{port}")
 
     assert targets == listening
+
+
+def test_the_receivers_can_be_used() -> None:
+    notices = load_targets(CONFIGS / "receivers.yml", "receivers")
+    hosts = {urlsplit(each.url).hostname for each in notices.targets}
+
+    assert hosts <= SERVICES.keys()
+    assert all(notices.inhibitions)
 
 
 def test_workers_are_members_by_name() -> None:

@@ -16,6 +16,7 @@ from k8s_generated import generated
 from kustomize import Object, containers, objects, pods, render
 
 from streams import __version__
+from streams.rule.receivers import parse_receivers
 from streams.settings import PREFIX, Settings, secret_fields
 from streams.topology import EVENTS, ROLLUPS
 from streams.worker.topics import DEFAULT_PARTITIONS
@@ -23,6 +24,7 @@ from streams.worker.topics import DEFAULT_PARTITIONS
 K8S: Final = ROOT / "k8s"
 CRDS: Final = {file.stem: file for file in (Path(__file__).parent / "crds").glob("*.json")}
 KUBERNETES: Final = "1.34"
+RECEIVERS: Final = "/etc/agent-streams/receivers"  # where the receivers file is mounted
 COMPONENTS: Final = (K8S / "components" / "keda", K8S / "components" / "prometheus-operator")
 BUILDS: Final[dict[str, Callable[[], list[Object]]]] = {
     "dev": lambda: render(K8S / "overlays" / "dev"),
@@ -57,7 +59,8 @@ def environment(found: list[Object], container: Object) -> dict[str, str]:
     values: dict[str, str] = {}
     for each in container.get("envFrom", ()):
         values |= named(found, "ConfigMap", each["configMapRef"]["name"])["data"]
-    return values | {each["name"]: each.get("value", "worker-0") for each in container.get("env", ())}
+    values |= {each["name"]: each.get("value", "worker-0") for each in container.get("env", ())}
+    return {name: value.replace(RECEIVERS, str(K8S / "components" / "notify")) for name, value in values.items()}
 
 
 @pytest.fixture
@@ -165,7 +168,7 @@ def test_pods_are_restricted(build: str) -> None:
         assert spec["automountServiceAccountToken"] is False
         assert spec["enableServiceLinks"] is False
         assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
-        assert all(volume.keys() & {"emptyDir", "secret"} for volume in spec["volumes"])
+        assert all(volume.keys() & {"emptyDir", "secret", "configMap"} for volume in spec["volumes"])
         for container in spec["containers"]:
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
@@ -185,7 +188,9 @@ def test_memory_is_requested_as_it_is_limited(build: str) -> None:
 
 def _servers(found: list[Object], secrets: Path) -> Iterator[tuple[Object, int]]:
     """Yield each workload that listens, and the port that its settings say."""
-    roles = {"agent-streams-worker": "health", "agent-streams-exporter": "exporter", "agent-streams-ingest": "ingest"}
+    roles = {"agent-streams-worker": "health"} | {
+        f"agent-streams-{each}": each for each in ("exporter", "ingest", "notify")
+    }
     workloads = [each for each in found if each["kind"] in {"StatefulSet", "Deployment"}]
     assert {each["metadata"]["name"] for each in workloads} >= {"agent-streams-worker", "agent-streams-exporter"}
     for workload in workloads:
@@ -249,6 +254,19 @@ def test_workers_are_members_by_their_pods_name_and_have_time_to_end() -> None:
     }
     assert worker["serviceName"] == "agent-streams-worker"
     assert spec["terminationGracePeriodSeconds"] * 1000 > Settings.model_fields["request_timeout_ms"].default
+
+
+def test_notify_reads_receivers_that_can_be_used_and_stands_by_for_itself() -> None:
+    found = built("prod")
+    spec = named(found, "Deployment", "agent-streams-notify")["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    text = named(found, "ConfigMap", "agent-streams-receivers")["data"]["receivers.yaml"]
+
+    assert mounts["receivers"] == RECEIVERS
+    assert {"name": "AGENT_STREAMS_RECEIVERS_FILE", "value": f"{RECEIVERS}/receivers.yaml"} in container["env"]
+    assert parse_receivers(text)
+    assert spec["replicas"] == 2
 
 
 def test_keda_reads_the_lag_of_the_group_that_workers_are() -> None:

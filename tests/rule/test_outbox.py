@@ -212,3 +212,127 @@ def test_what_the_receiver_asks_for_is_waited_for_within_reason() -> None:
 )  # fmt: skip
 def test_only_what_repeating_cannot_cure_is_given_up(status: int, expected: Verdict) -> None:
     assert expected is verdict_of(status)
+
+
+# ---- muted and acknowledged --------------------------------------------------------------------------------------
+
+
+def test_what_is_muted_is_held_and_told_when_it_no_longer_is() -> None:
+    box = outbox()
+    box.mute("a", 1_000, muted=True)
+    box.learn("a", record("a"), 1_000)
+    box.learn("b", record("b"), 1_000)
+    assert ["b-1"] == sent(box)
+    assert (0, 1, 1) == (box.pending, box.held, box.suppressed)
+
+    box.mute("a", 2_000, muted=False)
+    assert ["a-1"] == sent(box, 2_000)
+    assert 0 == box.held
+
+
+def test_of_a_muted_alert_the_newest_is_told_when_it_no_longer_is() -> None:
+    box = outbox()
+    box.mute("a", 1_000, muted=True)
+    for transition in range(1, 6):
+        box.learn("a", record("a", "firing" if transition % 2 else "resolved", transition), 1_000)
+    box.mute("a", 2_000, muted=False)
+
+    assert ["a-5"] == sent(box)
+
+
+def test_the_end_of_a_muted_alert_is_nobodys_news_then_or_later() -> None:
+    """As in Alertmanager: what resolves while it is silenced is not told, also not after a restart."""
+    told = {"a": Delivered(record("a"), 0)}
+    box = outbox(dict(told))
+    box.mute("a", 1_000, muted=True)
+    box.learn("a", record("a", "resolved", 2), 1_000)
+    box.mute("never-told", 1_000, muted=True)
+    box.learn("never-told", record("never-told", "resolved", 2), 1_000)
+    assert {"a": "a-2"} == stored(box)
+    for name in ("a", "never-told"):
+        box.mute(name, 2_000, muted=False)
+    assert [] == sent(box, 10**9)
+
+    later = outbox({"a": Delivered(record("a", "resolved", 2), 1_000)})
+    later.learn("a", record("a", "resolved", 2), 3_000)
+    assert [] == sent(later, 10**9)
+    later.learn("a", record("a", "firing", 3), 3_000)
+    assert ["a-3"] == sent(later, 10**9)
+
+
+def test_a_silence_that_begins_meanwhile_takes_back_what_waits_and_ends_what_is_told_again() -> None:
+    box = outbox(kind="alertmanager", resend_ms=1_000)
+    box.learn("told", record("told"), 0)
+    sent(box, 0)
+    box.learn("waits", record("waits"), 0)
+    for name in ("told", "waits"):
+        box.mute(name, 10, muted=True)
+    assert [] == box.due(10_000)
+    assert box.again_ms() is None
+
+    for name in ("told", "waits"):
+        box.mute(name, 20_000, muted=False)
+    assert {"waits-1", "told-1"} == {each.id for each in box.due(20_000)}
+
+
+def test_what_is_muted_on_its_way_is_held_when_it_does_not_arrive() -> None:
+    box = outbox()
+    box.learn("a", record("a"), 0)
+    flying = box.due(0)
+    box.mute("a", 1, muted=True)
+    box.failed(flying)
+
+    assert [] == box.due(2)
+    assert 1 == box.held
+    box.mute("a", 3, muted=False)
+    assert ["a-1"] == sent(box, 3)
+
+
+def test_a_receiver_for_programs_is_told_what_is_muted_too() -> None:
+    box = outbox(kind="redis", send_suppressed=True)
+    box.mute("a", 0, muted=True)
+    box.learn("a", record("a"), 0)
+
+    assert ["a-1"] == sent(box, 0)
+
+
+def test_people_are_told_again_of_what_still_fires_under_a_new_id_until_it_is_acknowledged() -> None:
+    box = outbox(repeat_ms=60_000)
+    box.learn("a", record("a"), 0)
+    assert ["a-1"] == sent(box, 0)
+    assert [] == sent(box, 59_999)
+    assert ["a-1-again-1"] == sent(box, 60_000)
+    assert ["a-1-again-2"] == sent(box, 130_000)
+
+    box.acknowledge("a", 1_000_000, 130_001)
+    assert [] == sent(box, 999_999)
+    box.acknowledge("a", None, 500_000)
+    assert ["a-1-again-3"] == sent(box, 500_000)
+    box.acknowledge("a", 1_000_000, 500_001)
+    assert ["a-1-again-4"] == sent(box, 1_000_000)
+    box.learn("a", record("a", "resolved", 2), 1_000_001)
+    assert ["a-2"] == sent(box, 1_000_001)
+    assert [] == sent(box, 10**9)
+
+
+def test_a_restart_does_not_begin_the_repeats_anew() -> None:
+    box = outbox(repeat_ms=60_000)
+    box.learn("a", record("a"), 0)
+    sent(box, 0)
+    sent(box, 60_000)
+    (row,) = box.rows()
+    assert row.delivered is not None
+    again = outbox({"a": row.delivered}, repeat_ms=60_000)
+    again.learn("a", record("a"), 70_000)
+
+    assert [] == sent(again, 119_999)
+    assert ["a-1-again-2"] == sent(again, 120_000)
+
+
+def test_an_acknowledgement_holds_back_neither_the_end_nor_what_was_not_told_yet() -> None:
+    box = outbox()
+    box.acknowledge("a", 10**9, 0)
+    box.learn("a", record("a"), 0)
+    assert ["a-1"] == sent(box, 0)
+    box.learn("a", record("a", "resolved", 2), 1)
+    assert ["a-2"] == sent(box, 1)

@@ -4,8 +4,11 @@ import pytest
 from noticed import record
 
 from streams.errors import ConfigError
+from streams.rule.faults import Faults
+from streams.rule.inhibition import Inhibition
 from streams.rule.linear import Linear
-from streams.rule.receivers import Matcher, parse_receivers
+from streams.rule.matcher import read_matcher
+from streams.rule.receivers import Matcher, parse_receivers, read_notices
 
 WHOLE = """
 generator_url: https://grafana.example/d/agents
@@ -84,3 +87,42 @@ receivers:
 def test_a_file_without_receivers_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="receivers"):
         parse_receivers(text)
+
+
+def test_inhibition_and_repeats_are_read_beside_the_receivers() -> None:
+    faults = Faults()
+    notices = read_notices(
+        WHOLE.replace("send_resolved: false", "send_resolved: false, repeat: 4h, send_suppressed: true")
+        + """
+inhibit_rules:
+  - {source_matchers: [severity=critical], target_matchers: ['severity=~"warning|info"'], equal: [tool]}
+""",
+        faults,
+    )
+    prom, oncall, chat, agents = notices.receivers
+
+    assert not faults
+    assert [
+        Inhibition((read_matcher("severity=critical"),), (read_matcher("severity=~warning|info"),), ("tool",))
+    ] == list(notices.inhibitions)
+    assert [0, 0, 4 * 3_600_000, 0] == [each.repeat_ms for each in notices.receivers]
+    assert [False, False, True, True] == [each.send_suppressed for each in (prom, oncall, chat, agents)]
+
+
+def test_faults_of_inhibition_and_of_repeats_are_named_with_those_of_receivers() -> None:
+    text = """
+receivers:
+  - {name: am, kind: alertmanager, url: "http://x", repeat: 1h}
+  - {name: chat, kind: slack, url: "http://x", repeat: 1s, send_suppressed: perhaps}
+inhibit_rules:
+  - {source_matchers: ["severity"], target_matchers: ["tool=~(a)\\\\1"], equal: tool, sources: []}
+  - all
+"""
+    faults = Faults()
+    read_notices(text, faults)
+
+    assert {
+        "receiver am, repeat", "receiver chat, repeat", "receiver chat, send_suppressed",
+        "inhibit_rules 1, source_matchers", "inhibit_rules 1, target_matchers", "inhibit_rules 1, equal",
+        "inhibit_rules 1, sources", "inhibit_rules 2",
+    } == {fault.place for fault in faults}  # fmt: skip

@@ -30,11 +30,13 @@ from ledger import (
 )
 from rare import CUSTOMS
 from rare_ledger import buckets
+from simulation.attended import follow_acknowledgements, held, left
 from simulation.broker import COMMANDS, DEAD_LETTER, EVENTS, ROLLUPS, Broker, Record
 from simulation.budgets import recount, wrong_accounts
 from simulation.orders import Recount, accepted, follow, orders_in, page_of, shown_of
 from simulation.owner import SESSIONS
 from simulation.rulings import RULES, UNTOUCHED, judged_by_none_older, nobody_else_lives, rules_hold, told_reasons
+from simulation.traffic import MINUTE_MS
 from simulation.verdicts import follow_alerts, follow_breakers, stored_alerts, stored_breakers
 from simulation.world import World
 
@@ -78,7 +80,7 @@ class Judge:
         self.commands = CommandsPartition(0, world.partitions[ROLLUPS])
         self.commands.load(self._changelog(COMMANDS, 0))
         self.commands.loaded()
-        self.happen, self.loaded, self.told = accepted(world.told)
+        self.happen, self.loaded, self.attended, self.told = accepted(world.told)
         self.rows: dict[Place, list[LifetimeRow]] = {}
         self.panes: dict[Place, list[PaneRow]] = {}
         for part in self.rollups:
@@ -95,6 +97,7 @@ class Judge:
         self.dead_letters()
         self.rollups_add_up_what_was_sent()
         self.commands_happen_once()
+        self.attention_is_exact()
         self.resets_are_exact()
         self.exporters_agree()
         if self.torn:
@@ -157,6 +160,7 @@ class Judge:
         assert isinstance(third, CommandsPartition)
         same(self.commands.accepted(), third.accepted(), "accepted commands, loaded and live")
         same(self.commands.counters(), third.counters(), "counters of commands, loaded and live")
+        same(held(self.commands), held(third), "acknowledgements and silences, loaded and live")
 
     def offsets_agree(self) -> None:
         """The group's offset, the meta row and the end of what may be read tell the same."""
@@ -257,7 +261,7 @@ class Judge:
             for number, (position, reason) in enumerate(one.refused[:LETTERS_PER_RECORD_MAX], 1)
         )
         found: Counter[tuple[int, int, int, str, int]] = Counter()
-        refused = Counter(offset for offset, one in self.world.told if one.meant is None)
+        refused = Counter(offset for offset, one in self.world.told if one.command is None)
         for record in self._committed(DEAD_LETTER, 0):
             letter = json.loads(record.value or b"")
             if letter["topic"] == COMMANDS:
@@ -311,6 +315,23 @@ class Judge:
             same(sum(each.count(told) for each in sent), copies * order.count(told), f"orders of {one}")
         for n, each in enumerate(sent):
             same(each, [told for told in order if told in each], f"order of commands in rollups {n}")
+
+    def attention_is_exact(self) -> None:
+        """What was asked for and not taken back is there until its end, and the alert topic says the same, once."""
+        found, expected = held(self.commands), left(self.attended)
+        fast_ms = max(0, *self.world.clock_ms.values())
+        lasting = {name: each for name, each in expected.items() if each[1] > self.world.now_ms + fast_ms}
+        known = {name: each for name, each in found.items() if each[1] > self.world.now_ms + fast_ms}
+        same(known, lasting, "acknowledgements and silences that last")
+        assert found.items() <= expected.items(), "something nobody asked for, or that was taken back"
+        over = [name for name, each in found.items() if each[1] <= self.world.now_ms - MINUTE_MS]
+        assert not over, f"{over} should have ended"
+        if self.torn:
+            return
+        believed, times = follow_acknowledgements(self.broker)
+        same(believed, {name: each for name, each in found.items() if name[0] == "acknowledge"}, "the alert topic")
+        asked = Counter(one.command for one in self.attended if one.kind == "acknowledge" and one.ends_ms is not None)
+        same(times, asked, "acknowledgements told")
 
     def resets_are_exact(self) -> None:
         """What is exported of a row is what came since its last reset, at that place of the log; so is its begin."""

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from simulation.broker import DEAD_LETTER, Log, Record
+from simulation.broker import COMMANDS, DEAD_LETTER, Log, Record
 from simulation.owner import OutcomeUnknown, Owner, Steps
 from simulation.world import Nature
 
@@ -181,6 +181,14 @@ class ForgetsCommands(_Forgetful):
             self.state._accepted = {}
 
 
+class ForgetsAttention(Owner):
+    """What somebody took on or silenced is unknown after a load."""
+
+    def read_rows(self, changelog: Log, at: int) -> tuple[list[Row], int]:
+        rows, at = super().read_rows(changelog, at)
+        return [row for row in rows if row[0][:1] not in {b"k", b"s"} or self.stage != COMMANDS], at
+
+
 class ForgetsBaselines(_Forgetful):
     """What was reset comes back after a load."""
 
@@ -231,8 +239,8 @@ class JudgesAllAnew(Owner):
 MUTANTS: Final = (
     CommitsFirst, WritesOutsideTransactions, DoesNotFence, LoadsBeforeFencing, WritesAgain, GoesOn, ReadsAbortedRows,
     ReadsAbortedRecords, StartsAtTheEnd, SendsDeadLettersApart, WritesTombstonesLast, ForgetsTheWatermark,
-    ForgetsMarks, ForgetsIds, ForgetsAlerts, ForgetsCommands, ForgetsBaselines, ForgetsGauges, IgnoresStamps,
-    DoesNotAskForRules, JudgesAllAnew,
+    ForgetsMarks, ForgetsIds, ForgetsAlerts, ForgetsCommands, ForgetsAttention, ForgetsBaselines, ForgetsGauges,
+    IgnoresStamps, DoesNotAskForRules, JudgesAllAnew,
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from itertools import zip_longest
 from random import Random
 from typing import Any, Final, NamedTuple
 
+from simulation.attended import Attended, ask, bad
 from simulation.broker import Broker, Record
 from simulation.rulings import Loaded, vary
 from simulation.traffic import MINUTE_MS, START_MS
@@ -68,11 +69,17 @@ class Meant(NamedTuple):
 
 
 class Told(NamedTuple):
-    """One record of the commands topic; `meant` None: it must be refused."""
+    """One record of the commands topic; `meant` and `attended` None: it must be refused."""
 
     value: bytes | None
     timestamp: int
     meant: Meant | Loaded | None
+    attended: Attended | None = None
+
+    @property
+    def command(self) -> str | None:
+        """The id of what is to happen."""
+        return next((each.command for each in (self.meant, self.attended) if each is not None), None)
 
 
 class Orders:
@@ -94,6 +101,9 @@ class Orders:
 
     def _good(self, now_ms: int) -> Told:
         random = self._random
+        if random.random() < 0.4:
+            value, attended = ask(random, f"c{len(self._told)}", now_ms)
+            return Told(value, now_ms, None, attended)
         dimension = random.choice((None, *LABELS))
         labels = () if dimension is None else random.choice(LABELS[dimension])
         at_ms = now_ms - random.choice((0, 0, 5, 30 * MINUTE_MS))
@@ -127,6 +137,8 @@ class Orders:
         return names
 
     def _bad(self, now_ms: int) -> Told:
+        if self._random.random() < 0.3:
+            return Told(json.dumps(bad(self._random, now_ms)).encode(), now_ms, None)
         good = {"kind": "reset", "id": "bad", "time": START_MS, "by": "ops", "scope": {"dimension": "tool"}}
         wrong: dict[str, Any] = self._random.choice((
             {"kind": "explode"}, {"by": ""}, {"time": "yesterday"}, {"labels": {"tool": "tool-0"}}, {"schema": 2},
@@ -140,25 +152,28 @@ class Orders:
         return Told(self._random.choice(values), now_ms, None)
 
 
-def accepted(told: Sequence[tuple[int, Told]]) -> tuple[list[Meant], list[Loaded], Counter[str]]:
+def accepted(told: Sequence[tuple[int, Told]]) -> tuple[list[Meant], list[Loaded], list[Attended], Counter[str]]:
     """Return which commands happen, in their order, and how many were accepted, repeated and rejected."""
     remembered: list[str] = []
     happen: list[Meant] = []
     loaded: list[Loaded] = []
+    attended: list[Attended] = []
     outcomes: Counter[str] = Counter()
     for _, one in told:
-        if one.meant is None:
+        if one.command is None:
             outcomes["rejected"] += 1
-        elif one.meant.command in remembered:
+        elif one.command in remembered:
             outcomes["repeated"] += 1
         else:
             outcomes["accepted"] += 1
-            if isinstance(one.meant, Loaded):
+            if one.attended is not None:
+                attended.append(one.attended)
+            elif isinstance(one.meant, Loaded):
                 loaded.append(one.meant)
             else:
                 happen.append(_at(one))  # a repeat is held against the time of its own record
-            remembered = [*remembered, one.meant.command][-commands.IDS_MAX :]
-    return happen, loaded, outcomes
+            remembered = [*remembered, one.command][-commands.IDS_MAX :]
+    return happen, loaded, attended, outcomes
 
 
 def _at(one: Told) -> Meant:

@@ -4,6 +4,7 @@ from collections import Counter
 from itertools import pairwise
 from typing import Final
 
+from simulation.attended import held, left
 from simulation.broker import EVENTS, ROLLUPS
 from simulation.judge import Judge
 from simulation.orders import shown_of
@@ -28,6 +29,7 @@ EXPECTED: Final = frozenset({
     "overflow row", "pane of 10000", "pane of 60000", "pane of 3600000",
     *_MONEY, "account", "account of two periods", "account charged late",
     "command accepted", "command repeated", "command rejected", "order for one", "order for all", "reset in part",
+    "acknowledged", "silenced", "taken back", "ended by time",
     "row reset", "row that grew since", "rules changed", "rules loaded", "rules of the settings again",
     *(f"alert {reason}" for reason in (RULE_REMOVED, FOR_RAISED)), "circuit forgotten",
     *(f"alert {word}" for word in WORDS.values()), *(f"circuit {state}" for state in STATES.values()),
@@ -46,6 +48,11 @@ def reached(world: World) -> Counter[str]:
             found["abandoned"] += row.abandoned
             found["unmatched"] += row.unmatched
     found.update({f"command {outcome}": count for outcome, count in judge.commands.counters().items()})
+    there, asked = held(judge.commands), left(judge.attended)
+    found["acknowledged"] += sum(kind == "acknowledge" for kind, _ in there)
+    found["silenced"] += sum(kind == "silence" for kind, _ in there)
+    found["taken back"] += sum(one.ends_ms is None for one in judge.attended)
+    found["ended by time"] += len(asked) - len(there)
     for order in judge.happen:
         found["order for one" if order.single else "order for all"] += 1
         found["reset in part"] += order.names is not None

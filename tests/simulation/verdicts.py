@@ -34,6 +34,8 @@ def follow_alerts(broker: Broker) -> dict[str, tuple[int, int, str]]:
     ids: set[str] = set()
     for record in told(broker, ALERTS):
         key = (record.key or b"").decode()
+        if key.startswith("ack/"):  # of people, not of the alert
+            continue
         if record.value is None:
             incarnation, _, _ = newest.pop(key)
             oldest[key] = incarnation

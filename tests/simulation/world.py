@@ -179,7 +179,8 @@ class World:
         self.works_at[slot] = worker or self.random.choice(self.workers)
         make = self.nature.owner
         self.owners[slot] = make(
-            self.broker, self.random, stage, partition, self.partitions, self.ears[self.works_at[slot]],
+            self.broker, self.aside if stage == COMMANDS else self.random, stage, partition, self.partitions,
+            self.ears[self.works_at[slot]],
             torn=self.nature.torn,
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ import pytest
 
 from streams.sink import promql
 from streams.sink.metric import Metric
-from streams.sink.processes import OF_EXPORTER, OF_WORKER
+from streams.sink.processes import OF_EXPORTER, OF_NOTIFY, OF_WORKER
 from streams.sink.promql import CATALOGUE, UnknownMetric
 
 
@@ -50,7 +50,7 @@ def test_what_several_exporters_show_is_taken_once() -> None:
     )
 
 
-@pytest.mark.parametrize("metric", [*OF_EXPORTER, *OF_WORKER], ids=lambda metric: metric.name)
+@pytest.mark.parametrize("metric", [*OF_EXPORTER, *OF_WORKER, *OF_NOTIFY], ids=lambda metric: metric.name)
 def test_what_a_process_says_of_itself_stays_apart(metric: Metric) -> None:
     assert "without" not in promql.once(metric.name, metric.name)
 

@@ -16,6 +16,7 @@ from streams.event.codec import decode_record
 from streams.event.command import COMMANDS, decode_command
 from streams.event.model import KINDS, Envelope
 from streams.fold.rollup import RollupBatch
+from streams.rule.acknowledgement import AcknowledgementRecord
 from streams.rule.defaults import default_rules
 from streams.rule.records import AlertRecord, BreakerRecord
 from streams.sink.document import Document, as_json
@@ -38,6 +39,7 @@ TYPES: Final = {
     "alert": AlertRecord,
     "breaker": BreakerRecord,
     **{f"command.{kind}": command for kind, command in COMMANDS.items()},
+    "acknowledgement": AcknowledgementRecord,
     "payload": PayloadRecord,
     "metrics": Document,
 }
@@ -62,7 +64,7 @@ def test_files_are_what_the_types_say() -> None:
 
 def test_there_is_one_for_every_kind_and_every_topic() -> None:
     assert set(EVENT_NAMES) == {f"event.{kind}" for kind in KINDS}
-    others = {f"command.{kind}" for kind in COMMANDS} - {TOPICS[COMMANDS_TOPIC.suffix]}
+    others = {f"command.{kind}" for kind in COMMANDS} - {TOPICS[COMMANDS_TOPIC.suffix]} | {"acknowledgement"}
     assert set(TOPICS.values()) | others == {*RECORD_NAMES, EVENTS.suffix}
     assert len({schema(name)["$id"] for name in NAMES}) == len(NAMES)
 

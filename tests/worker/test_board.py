@@ -1,18 +1,30 @@
 """What people see: everything that matters is on the board, whatever the names hold and however narrow it is."""
 
 from io import StringIO
+from typing import NamedTuple
 
+import msgspec
+import noticed
 import pytest
 from painted import BEGIN_MS, Painter, painted, record_of
 from rich.console import Console
 from rich.text import Text
 
 from streams.event.model import ToolEnd
+from streams.rule.acknowledgement import StoredAcknowledgement, acknowledged_message, unacknowledged_message
+from streams.topology import ALERTS
 from streams.worker import board
 from streams.worker.crew import BAD_TOOL
 from streams.worker.picture import Picture
 
 NOW_MS = BEGIN_MS + 20_000
+
+
+class Record(NamedTuple):
+    """What a reader of a topic gets."""
+
+    key: bytes
+    value: bytes | None
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +119,17 @@ def test_line_for_pipes_names_open_circuits_and_what_fires(picture: Picture) -> 
     assert "\n" not in text
     assert f"tool|{BAD_TOOL} open" in text
     assert "ToolFailing" in text
+
+
+def test_who_has_taken_an_alert_on_is_on_the_board_until_it_is_given_back() -> None:
+    picture, at_ms = Picture(), 10_000
+    stored = StoredAcknowledgement(0, "c", "a", 1, at_ms, at_ms + 60_000, "ada", "ticket 1")
+    told, given_back = acknowledged_message(stored), unacknowledged_message(stored, at_ms)
+    record = Record(b"a", msgspec.json.encode(noticed.record("a")))
+    picture.take(ALERTS.suffix, 0, [record, Record(told.key, told.value)])
+
+    assert "[ada] a fails" in seen(picture, at_ms)
+    assert "[ada]" not in seen(picture, at_ms + 60_000), "it was to end then"
+    picture.take(ALERTS.suffix, 0, [Record(given_back.key, given_back.value)])
+    assert "[ada]" not in seen(picture, at_ms)
+    assert 1 == len(picture.alerts)

@@ -10,6 +10,7 @@ from streams.sink.dashboards.panel import (
     Board,
     Section,
     lines,
+    named,
     or_zero,
     stat,
     states,
@@ -30,6 +31,8 @@ _OVERVIEW: Final = Section(
              or_zero(_ASK.level("agent_alerts", state="firing", severity="info")), steps=((1, BLUE),)),
         stat("Pending", "Alerts whose condition holds, but not for long enough yet.", "short",
              or_zero(_ASK.level("agent_alerts", state="pending")), steps=((1, YELLOW),)),
+        stat("Taken on", "Alerts that fire and that somebody has acknowledged.", "short",
+             or_zero(_ASK.level("agent_alerts_acknowledged"))),
         stat("Open circuits", "Circuits that let no call through.", "short",
              or_zero(_ASK.level("agent_circuit_breakers", state="open")), steps=ANY_IS_BAD),
         stat("Half-open circuits", "Circuits that let a few calls through to try.", "short",
@@ -49,6 +52,23 @@ _ALERTS: Final = Section(
               _ASK.rate("agent_alert_transitions_total", "state"), stacked=True),
     ),
 )  # fmt: skip
+_NOTIFY: Final = Section(
+    "Who is told",
+    (
+        stat("Replicas that send", "Of notify: exactly one, or nobody is told.", "short",
+             _ASK.level("agent_notify_leading")),
+        stat("Silences", "Silences that hold now.", "short", _ASK.level("agent_notify_silences", how="max")),
+        lines("Waiting", "Alerts of which a receiver was not told the newest; it is away if that stays.", "short",
+              _ASK.level("agent_notify_pending", "receiver", how="max"), steps=ANY_IS_BAD),
+        lines("Held back", "Alerts that fire and are silenced or inhibited, by receiver.", "short",
+              _ASK.level("agent_notify_muted", "receiver", how="max")),
+        lines("Sent", "States of alerts that receivers took, per second.", "cps",
+              _ASK.rate("agent_notify_sent_total", "receiver")),
+        lines("Trouble", "Attempts repeated and notices given up, per second.", "cps",
+              named(_ASK.rate("agent_notify_retries_total"), "repeated"),
+              named(_ASK.rate("agent_notify_failed_total"), "given up")),
+    ),
+)  # fmt: skip
 _CIRCUITS: Final = Section(
     "Circuits",
     (
@@ -64,7 +84,7 @@ _CIRCUITS: Final = Section(
 ALERTS: Final = Board(
     "agent-streams-alerts",
     "AgentStreams / Alerts and breakers",
-    "Alerts by state and severity, their transitions, and the circuits of tools and models.",
+    "Alerts by state and severity, their transitions, who is told, and the circuits of tools and models.",
     (),
-    (_OVERVIEW, _ALERTS, _CIRCUITS),
+    (_OVERVIEW, _ALERTS, _NOTIFY, _CIRCUITS),
 )

@@ -21,7 +21,7 @@ _UNITS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 _RATES: Final[Mapping[str, str]] = {"seconds": "percentunit", "bytes": "Bps", "usd": "currencyUSD", "tokens": "short"}
 _PLACES: Final = {"alerts": "Alerts", "breakers": "Circuits", "view": "Pipeline", "exporter": "Exporter",
-                  "worker": "Workers"}  # fmt: skip
+                  "worker": "Workers", "notify": "Notify"}  # fmt: skip
 
 
 def rest(boards: Iterable[Board]) -> Board:
@@ -61,7 +61,7 @@ def _place(metric: Metric) -> str:
 
 
 def _panels(ask: Ask, metric: Metric) -> Iterator[Panel]:
-    labels = metric.columns or (("instance",) if metric.origin in {"exporter", "worker"} else ())
+    labels = metric.columns or (("instance",) if metric.origin in {"exporter", "worker", "notify"} else ())
     if metric.kind == "counter":
         yield _panel(
             metric, f"{metric.help} Per second.", _RATES.get(metric.unit, "cps"), ask.rate(metric.name, *labels)

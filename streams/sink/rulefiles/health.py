@@ -27,7 +27,9 @@ class Watch(NamedTuple):
 
 def health(watch: Watch) -> Group:
     """Return the alerts on the pipeline."""
-    return Group("agent-streams-pipeline-health", (), (*_conservation(), *_exporter(), *_workers(watch), *_limits()))
+    return Group(
+        "agent-streams-pipeline-health", (), (*_conservation(), *_exporter(), *_workers(watch), *_notify(), *_limits())
+    )
 
 
 def circuits(rules: RuleSet) -> Group:
@@ -171,6 +173,30 @@ def _workers(watch: Watch) -> tuple[Alert, ...]:
             "warning",
             "Partitions keep moving: {{ $labels.instance }} saw {{ $value }} rebalances in 15m",
             "Workers come and go, or do not answer in time. Each time, partitions stand still for seconds.",
+        ),
+    )
+
+
+def _notify() -> tuple[Alert, ...]:
+    """Where notify is not run there is no series, and neither of them fires."""
+    leading = promql.select("agent_notify_leading", {})
+    waiting = promql.by("max", ("job", "receiver"), promql.select("agent_notify_pending", {}))
+    return (
+        Alert(
+            "NobodyNotifies",
+            f"sum by (job) ({leading}) == 0",
+            "critical",
+            "Replicas of notify run, and none of them sends",
+            "For 2m, all of them have stood by or been taking over: people are told of no alert.",
+            for_ms=2 * MINUTE_MS,
+        ),
+        Alert(
+            "NoticesWaiting",
+            f"{waiting} > 0",
+            "warning",
+            "{{ $value }} alerts wait for the receiver {{ $labels.receiver }}",
+            "For 10m, there was always an alert that it had to be told of and was not: it is away, or refuses us.",
+            for_ms=10 * MINUTE_MS,
         ),
     )
 

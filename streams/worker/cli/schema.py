@@ -11,7 +11,7 @@ import typer
 
 from streams.errors import ConfigError
 from streams.event.model import KINDS
-from streams.stage.schemas import PAGE_NAMES, TOPICS, files, text
+from streams.stage.schemas import PAGE_NAMES, RECORD_NAMES, TOPICS, files, text
 from streams.topology import EVENTS
 from streams.worker.cli.options import out
 
@@ -29,7 +29,8 @@ def schema(
         str,
         typer.Argument(
             metavar="TOPIC|KIND",
-            help=f"A topic ({', '.join(TOPICS)}), a kind of event, such as tool_end, or metrics: the exporter's JSON.",
+            help=f"A topic ({', '.join(TOPICS)}), a kind of event, such as tool_end, a record, such as "
+            "command.silence, or metrics: the exporter's JSON.",
         ),
     ] = EVENTS.suffix,
     to: Annotated[
@@ -38,12 +39,13 @@ def schema(
     ] = None,
 ) -> None:
     """Print the JSON Schema (2020-12) of what a topic holds, or of one kind of event."""
-    if of not in TOPICS and of not in KINDS and of not in PAGE_NAMES:
-        near = get_close_matches(of, [*TOPICS, *KINDS, *PAGE_NAMES])
+    whole = (*PAGE_NAMES, *RECORD_NAMES)
+    if of not in TOPICS and of not in KINDS and of not in whole:
+        near = get_close_matches(of, [*TOPICS, *KINDS, *whole])
         known = f"did you mean {near[0]}?" if near else f"topics are {', '.join(TOPICS)}, kinds {', '.join(KINDS)}"
         raise typer.BadParameter(f"{of!r} is neither a topic nor a kind of event: {known}")
     if to is None:
-        typer.echo(text(of if of in PAGE_NAMES else TOPICS.get(of, f"event.{of}")), nl=False)
+        typer.echo(text(TOPICS.get(of) or (of if of in whole else f"event.{of}")), nl=False)
         return
     for name, content in files().items():
         file = to / name
