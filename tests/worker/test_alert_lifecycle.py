@@ -204,6 +204,11 @@ async def _fires_and_is_taken_on(site: Site) -> None:
 async def _silenced_alerts_are_told_to_nobody(site: Site) -> None:
     made = await site.run("silence", "tool=~mute.*", "severity!=critical", "--for", "1h", "--note", "a rebuild")
     assert "0 alerts of now" in made
+
+    async def known() -> bool:
+        return [1.0, 1.0] == [(await numbers(port)).get("agent_notify_silences") for port in site.ports]
+
+    await until(known, "notify to know of the silence")
     site.fail("muted")
 
     async def held() -> bool:
