@@ -108,5 +108,6 @@ def nobody_else_lives(rows: dict[bytes, bytes], rules: RuleSet) -> None:
 def told_reasons(broker: Broker) -> set[tuple[str, str]]:
     """Return why alerts of which rules have ended or gone back."""
     log = broker.log(ALERTS, 0)
-    told: list[dict[str, Any]] = [json.loads(record.value) for record in log.read(0, log.end)[0] if record.value]
+    records = [record for record in log.read(0, log.end)[0] if not (record.key or b"").startswith(b"ack/")]
+    told: list[dict[str, Any]] = [json.loads(record.value) for record in records if record.value]
     return {(alert["alert"], alert["reason"]) for alert in told if alert["reason"]}
