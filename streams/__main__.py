@@ -46,6 +46,7 @@ COMMANDS: Final = {
     "doctor": _Command("doctor", "doctor", _LOOK),
     "reset": _Command("reset", "reset", _CHANGE),
     "rules": _Command("rules", "app", _CHANGE),
+    "breakers": _Command("breakers", "app", _CHANGE),
     "kafka": _Command("kafka", "app", _PREPARE),
     "topics": _Command("topics", "app", _PREPARE),
     "publish": _Command("publish", "publish", _PREPARE),

@@ -68,7 +68,8 @@ BREAKERS: Final = Topic(
     holds="the state of every circuit breaker",
     key="breaker name",
     like="rollups",
-    config={"cleanup.policy": "compact"},
+    # What is asked for as a circuit's history are the transitions that compaction has not eaten.
+    config={"cleanup.policy": "compact", "min.compaction.lag.ms": str(30 * DAY_MS)},
 )
 DEAD_LETTER: Final = Topic(
     suffix="dead-letter",

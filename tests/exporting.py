@@ -109,7 +109,7 @@ class Scraper:
             assert time.monotonic() < deadline, await self.get("/-/ready")
             await asyncio.sleep(0.02)
 
-    async def until(self, name: str, expected: float, **labels: str) -> str:
+    async def until(self, name: str, expected: float, /, **labels: str) -> str:
         """Wait until the series of a metric with these labels add up to a number; return that page."""
         deadline = time.monotonic() + WAIT_S
         while True:

@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from rare import CUSTOMS, rare_events, session_end, undeclared
-from through_stages import Stages, of_every_kind, of_every_mishap, of_gauges, of_money
+from through_stages import Stages, event, of_every_kind, of_every_mishap, of_gauges, of_money
 
 from streams.event.custom import NO_CUSTOMS, Customs
 from streams.fold.price import Overrides, PriceBook
@@ -34,6 +34,7 @@ groups:
       - {alert: ToolFails, over: tool, value: {sum: tool_calls_error}, window: 1m, above: 0, severity: critical}
 breakers:
   - {over: tool, failure_rate: 0.3, min_calls: 3}
+  - {over: agent, window: 50 calls, min_calls: 2, slow_call: 1ms, initial: metrics_only}
 budgets:
   - {budget: tenant-day, over: tenant, of: cost, limit: 1 USD, per: day}
 """
@@ -52,6 +53,7 @@ def full_view() -> tuple[Stages, View]:
     stages.publish(of_money())
     stages.publish(Fleet(3, sessions=50, step_ms=40).events(2_000))
     stages.publish(of_gauges())
+    stages.publish([event("guard", 4_010, target="tool|search", denied_by="breaker")])
     view = View(len(stages.rollups), started_ms=1_763_724_000_000)
     for number, rows in stages.changelog():
         view.feed(number, rows)

@@ -20,11 +20,19 @@ from streams.fold import live
 from streams.fold.price import PriceBook
 from streams.fold.pricelist import packaged_prices
 from streams.rule.defaults import default_rules
+from streams.rule.parse import parse_rules
 from streams.stage.sessions import SessionsPartition
 
 assert live.__file__.endswith(".so") == (sys.argv[1] == "compiled"), live.__file__
 random = Random(7)
-part = SessionsPartition(0, 1, 4, default_rules(), PriceBook(packaged_prices()))
+rules = default_rules()
+if sys.argv[2] == "circuits":
+    rules = parse_rules('''breakers:
+      - {over: tool, window: 100 calls, slow_call: 200ms}
+      - {over: agent_tool, window: 20 calls}
+      - {over: model, window: 1m, ignored_codes: [content_filter], slow_call: 1s}
+      - {over: agent, window: 50 calls}''')
+part = SessionsPartition(0, 1, 4, rules, PriceBook(packaged_prices()))
 digest = blake2b()
 values = [msgspec.json.encode(event) for event in Fleet(7, sessions=40, step_ms=50.0).events(20_000)]
 values += [bad.value for bad in (*BAD_EVENTS, *BAD_BYTES, *BAD_RECORDS)]
@@ -55,8 +63,9 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("compiled"))
 
 
-def test_plain_and_compiled_plan_the_same(compiled: Path) -> None:
-    assert run(ROOT, "-c", PLANS, "plain") == run(compiled, "-c", PLANS, "compiled")
+@pytest.mark.parametrize("rules", ["defaults", "circuits"])
+def test_plain_and_compiled_plan_the_same(compiled: Path, rules: str) -> None:
+    assert run(ROOT, "-c", PLANS, "plain", rules) == run(compiled, "-c", PLANS, "compiled", rules)
 
 
 def test_compiled_lives_end_with_exact_numbers(compiled: Path) -> None:

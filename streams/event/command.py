@@ -118,6 +118,18 @@ class Unsilence(Command, frozen=True, kw_only=True, omit_defaults=True, forbid_u
     silence: Id
 
 
+class Breaker(Command, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag="breaker"):
+    """Put circuits into a state: they stay there until the next command, or go on by themselves once closed.
+
+    `breaker` is the name of a circuit, such as `tool|search`, or a pattern, where * stands for any text; a pattern is
+    about the keys there are at that moment.  `force-open` lets no call through and `disable` every call, whatever
+    happens; `metrics-only` lets every call through and goes on measuring; `force-close` and `reset` begin anew, closed.
+    """
+
+    breaker: Name
+    action: Literal["force-open", "force-close", "disable", "metrics-only", "reset"]
+
+
 COMMANDS: Final[dict[str, type[Command]]] = {
     "reset": Reset,
     "rules": Rules,
@@ -125,6 +137,7 @@ COMMANDS: Final[dict[str, type[Command]]] = {
     "unacknowledge": Unacknowledge,
     "silence": SilenceAlerts,
     "unsilence": Unsilence,
+    "breaker": Breaker,
 }
 
 

@@ -305,6 +305,8 @@ def _agent_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pa
     user_id: str | None = event.user_id
     if user_id is not None:
         cells.user(pane_ms, user_id).requests += 1
+    if cells.outcomes is not None:
+        cells.outcomes.request(agent, event.endpoint, status, us, pane_ms)
     if event.call_id in row.ledger:
         _settle_call(row, event, cells, pane_ms)
     if event.streaming or event.response_bytes or event.endpoint is not None or event.completed is not None:
@@ -343,6 +345,8 @@ def _model_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pa
     user_id: str | None = event.user_id
     if user_id is not None:
         cells.user(pane_ms, user_id).model_calls += 1
+    if cells.outcomes is not None:
+        cells.outcomes.model(name, provider, status, event.error_code, us, pane_ms)
     first_token_ms = event.first_token_ms
     if first_token_ms is not None:
         first_us = int(first_token_ms * 1000 + 0.5)
@@ -447,6 +451,8 @@ def _tool_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pan
     user_id: str | None = event.user_id
     if user_id is not None:
         cells.user(pane_ms, user_id).tool_calls += 1
+    if cells.outcomes is not None:
+        cells.outcomes.tool(agent, name, status, us, pane_ms)
     attempt: int = event.attempt
     input_bytes: int = event.input_bytes
     output_bytes: int = event.output_bytes

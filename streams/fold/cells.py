@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
+from streams.fold.circuits import Outcomes
 from streams.fold.gauges import Newest
 from streams.fold.kinds import Contribution
 from streams.fold.measure import LEDGER, MEANINGS, TOOL_EXTRAS, USAGE, USER, USER_MEASURES
@@ -222,9 +223,12 @@ def _cell(code: int, leaf: Leaf, tenant: str | None) -> Cell:
 class Cells:
     """The cells of a partition; see the head of this file."""
 
-    __slots__ = ("_contributed", "_current", "_kept", "_pane_ms", "_panes", "_touched", "_users", "gauges", "pricer")
+    __slots__ = (
+        "_contributed", "_current", "_kept", "_pane_ms", "_panes", "_touched", "_users", "gauges", "outcomes", "pricer",
+    )  # fmt: skip
 
-    def __init__(self, pricer: Pricer | None = None) -> None:
+    def __init__(self, pricer: Pricer | None = None, outcomes: Outcomes | None = None) -> None:
+        self.outcomes: Outcomes | None = outcomes  # of calls that a circuit guards
         self.pricer: Pricer | None = pricer  # of usage reports whose publisher named no cost
         self.gauges: Newest = Newest()
         self._touched: list[Cell] = []
@@ -266,6 +270,13 @@ class Cells:
         cell.events += 1
         return cell
 
+    def guard(self, outcomes: Outcomes | None) -> None:
+        """Gather the outcomes of other calls from now on; what was gathered until now stays."""
+        if self.outcomes:
+            outcomes = Outcomes(()) if outcomes is None else outcomes
+            outcomes.go_on(self.outcomes)
+        self.outcomes = outcomes
+
     def contribute(self, pane_ms: int, contributions: Sequence[Contribution]) -> None:
         """Add what an event of a rare kind adds to keys of its own; pane below 0: late."""
         for each in contributions:
@@ -304,7 +315,7 @@ class Cells:
         for (pane_ms, user_id), spent in self._users.items():
             found.append(Delta(USER.name, (user_id,), pane_ms, spent.sums()))
         self._users = {}
-        return found
+        return found if self.outcomes is None else self.outcomes.attach(found)
 
 
 class _Added:

@@ -31,7 +31,7 @@ SECURITY_ACTIONS: Final = ("pii_detected", "tokenized", "detokenized", "audit")
 TASKS: Final = ("tasks_completed", "tasks_failed")
 
 _RARE: Final[Mapping[measure.Dimension, Family]] = {
-    measure.ENDPOINT: Family(_each("requests", CALL_STATUSES), ("request_duration",)),
+    measure.ENDPOINT: Family((*_each("requests", CALL_STATUSES), *measure.CIRCUIT_MEASURES), ("request_duration",)),
     measure.COMPONENT: Family(("errors", *_each("errors", ERROR_TYPES))),
     measure.DEGRADED: Family(("degraded",)),
     measure.MODEL_ERROR: Family(("model_errors",)),
@@ -72,6 +72,7 @@ _RARE: Final[Mapping[measure.Dimension, Family]] = {
     measure.CUSTOM: Family(()),  # named by whoever declares them
 }
 _EVERYDAY: Final = Family(measure.MEASURES, measure.HISTOGRAMS)
+_GUARDED: Final = Family((*measure.MEASURES, *measure.CIRCUIT_MEASURES), measure.HISTOGRAMS)
 
 FAMILIES: Final[Mapping[str, Family]] = {
     name: Family(measure.PARTITION_MEASURES)
@@ -80,6 +81,8 @@ FAMILIES: Final[Mapping[str, Family]] = {
     if dimension is measure.USER
     else Family(("events", *_RARE[dimension].measures), _RARE[dimension].histograms)
     if dimension in _RARE
+    else _GUARDED
+    if dimension in {measure.TOOL, measure.MODEL, measure.PROVIDER, measure.AGENT, measure.AGENT_TOOL}
     else _EVERYDAY
     for name, dimension in measure.DIMENSIONS.items()
 }

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from streams.event import model
 from streams.event.custom import Observation
 from streams.fold import measure
+from streams.fold.circuits import denied_circuit
 from streams.fold.measure import UNKNOWN, Dimension
 from streams.fold.shapes import CUSTOM_PREFIX, MILLION, custom_histogram
 
@@ -118,7 +119,10 @@ def _degraded(event: model.Degraded) -> Contributions:
 
 
 def _guard(event: model.Guard) -> Contributions:
-    return (one(measure.GUARD, (event.target,), {f"denied_by_{event.denied_by}": event.count}),)
+    """A target that names a circuit, `tool|search`, is told of it as well: somebody asked to be let through."""
+    denied = one(measure.GUARD, (event.target,), {f"denied_by_{event.denied_by}": event.count})
+    circuit = denied_circuit(event.target) if event.denied_by == "breaker" else None
+    return (denied,) if circuit is None else (denied, Contribution(*circuit, {measure.CIRCUIT_DENIED: event.count}))
 
 
 # ---- the process ------------------------------------------------------------------------------------------------

@@ -182,4 +182,10 @@ PARTITION_COUNTS: Final = (
 PARTITION_MEASURES: Final = (*PARTITION_COUNTS, *(f"rejected_{reason.value}" for reason in Reason))
 
 MEASURES: Final = tuple(dict.fromkeys(name for meaning in MEANINGS for name in (*meaning.ones, *meaning.amounts)))
+# Of keys that a circuit may guard; the first three are counted where a policy cannot do with the measures above.
+CIRCUIT_CALLS: Final = "circuit_calls"
+CIRCUIT_FAILURES: Final = "circuit_failures"
+CIRCUIT_SLOW: Final = "circuit_slow_calls"
+CIRCUIT_DENIED: Final = "circuit_not_permitted"
+CIRCUIT_MEASURES: Final = (CIRCUIT_CALLS, CIRCUIT_FAILURES, CIRCUIT_SLOW, CIRCUIT_DENIED)
 HISTOGRAMS: Final = tuple(dict.fromkeys(m.histogram for m in MEANINGS if m.histogram is not None))

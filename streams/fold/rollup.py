@@ -5,7 +5,7 @@ All merges are sums of integers, hence associative and commutative; nothing here
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -53,7 +53,8 @@ class Delta(Struct, array_like=True, gc=False):
 
     Observations come as they are (`samples`) while they are few, and counted (`histograms`) when that is shorter.
     `exemplars` names a trace for some of them, at most one per histogram. Gauges belong to no pane: they are with any
-    one of the deltas of their key.
+    one of the deltas of their key, and so are `outcomes`: how the calls ended that a circuit with a count window
+    guards, in their order (`streams.fold.circuits` has the codes).
     """
 
     dimension: str
@@ -64,6 +65,7 @@ class Delta(Struct, array_like=True, gc=False):
     histograms: dict[str, Histogram] = {}
     exemplars: dict[str, Exemplar] = {}
     gauges: dict[str, GaugeDelta] = {}
+    outcomes: bytes = b""
 
 
 class ResetOrder(Struct, array_like=True, frozen=True, tag="reset"):
@@ -77,6 +79,17 @@ class ResetOrder(Struct, array_like=True, frozen=True, tag="reset"):
     dimension: str | None = None
     labels: tuple[str | None, ...] = ()
     names: dict[str, list[str]] | None = None
+
+
+class BreakerOrder(Struct, array_like=True, frozen=True, tag="breaker"):
+    """A command to circuits on its way to them: `breaker` is a name such as `tool|search`; * stands for any text."""
+
+    command: str
+    time_ms: int
+    action: Literal["force-open", "force-close", "disable", "metrics-only", "reset"]
+    breaker: str
+    by: str
+    note: str = ""
 
 
 class RollupBatch(Struct, omit_defaults=True):
@@ -97,6 +110,7 @@ class RollupBatch(Struct, omit_defaults=True):
     rejected: int = 0
     schema: int = BATCH_SCHEMA
     orders: list[ResetOrder] = []
+    breaker_orders: list[BreakerOrder] = []
 
 
 def attach(deltas: list[Delta], gauges: Mapping[tuple[str, Labels], dict[str, GaugeDelta]]) -> list[Delta]:

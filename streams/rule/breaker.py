@@ -1,99 +1,63 @@
-"""When does the circuit of a tool or a model open and close?  A table of transitions; look, judge, act apart.
+"""Which circuits does a partition have, and what do calls, time and commands do to them?
 
-Never stops a call: breakers watch finished calls and publish what they see, guards in agent processes act on it.
+Never reads a row by itself: whoever holds the rows brings a reading, outcomes in their order, or a command.  What that
+means for one circuit is judged in `streams.rule.circuit`.
 
-    rate exceeded    in the window, open pane included: enough calls, and failures / calls ≥ the policy's rate
-    wait elapsed     open for `open_for`; noticed by tick
-    probes passed    enough calls finished since half-open, and their rate is below the policy's
-    probes failed    the same, and it is not
-    key expired, policy removed    nobody watches the circuit any more: it closes and is forgotten
-
-A flush may bring more than `half_open_calls` at once: all that finished since half-open are then judged.  Probes are
+A circuit with a count window goes through its calls one by one in the order of the log, so that it does not matter
+which of them came in one flush.  One with a time window looks at whole panes whenever its row was touched: a flush may
+bring more than `half_open_calls` at once, and all that finished since half-open are then judged.  Its probes are
 counted by lifetime totals, so that few calls an hour suffice.  After closing, the window begins where the circuit
 closed: what opened it never opens it again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from copy import copy
-from enum import IntEnum
+from fnmatch import fnmatchcase
 from hashlib import blake2b
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
-from streams.rule.model import BreakerPolicy, RuleSet
+from streams.fold.circuits import named_circuit, unpack_codes
+from streams.fold.measure import CIRCUIT_CALLS, CIRCUIT_DENIED, CIRCUIT_FAILURES, CIRCUIT_SLOW
+from streams.fold.rollup import BreakerOrder
+from streams.rule.circuit import (
+    CLOSED,
+    DISABLED,
+    EXCEEDED,
+    FORCED_OPEN,
+    HALF_OPEN,
+    METRICS_ONLY,
+    NOTHING,
+    OPEN,
+    ORDERED,
+    BreakerState,
+    Recent,
+    Signal,
+    Snapshot,
+    State,
+    advance,
+    decode_state,
+    encode_state,
+    initial_state,
+    judge,
+    least,
+    room,
+)
+from streams.rule.model import NOUNS, BreakerPolicy, RuleSet
 from streams.rule.reading import SUBJECTS, Key, Reading
 from streams.rule.watch import Watch
 
-BREAKERS_MAX: Final = 10_000  # with a history, per partition and kind; as many as there can be rows
+BREAKERS_MAX: Final = 10_000  # with a state, per partition and kind; as many as there can be rows
 RECHECKS_MAX: Final = 500  # per call of due()
-PPM: Final = 1_000_000
 ID_BYTES: Final = 16
-
-
-class State(IntEnum):
-    """State of a circuit; the codes are resilience4j's."""
-
-    CLOSED = 0
-    OPEN = 1
-    HALF_OPEN = 2
-
-
-class Signal(IntEnum):
-    """What may happen to a circuit; the head of this file says when."""
-
-    RATE_EXCEEDED = 0
-    WAIT_ELAPSED = 1
-    PROBES_PASSED = 2
-    PROBES_FAILED = 3
-    KEY_EXPIRED = 4
-    POLICY_REMOVED = 5
-
-
-CLOSED, OPEN, HALF_OPEN = State
-RATE_EXCEEDED, WAIT_ELAPSED, PROBES_PASSED, PROBES_FAILED, KEY_EXPIRED, POLICY_REMOVED = Signal
-
-NEXT: Final = {
-    (CLOSED,    RATE_EXCEEDED):  OPEN,
-    (OPEN,      WAIT_ELAPSED):   HALF_OPEN,
-    (HALF_OPEN, PROBES_PASSED):  CLOSED,
-    (HALF_OPEN, PROBES_FAILED):  OPEN,
-    (CLOSED,    KEY_EXPIRED):    CLOSED,
-    (OPEN,      KEY_EXPIRED):    CLOSED,
-    (HALF_OPEN, KEY_EXPIRED):    CLOSED,
-    (CLOSED,    POLICY_REMOVED): CLOSED,
-    (OPEN,      POLICY_REMOVED): CLOSED,
-    (HALF_OPEN, POLICY_REMOVED): CLOSED,
-}  # fmt: skip
-
-
-class BreakerState(Struct, array_like=True, gc=False):
-    """What is stored of one circuit that has opened at least once.
-
-    `rate_ppm`, `calls` and `failures` are what the last transition was decided on.  The baselines are what does not
-    count: of lifetime totals while half-open, of the pane in which the circuit closed while closed.
-    """
-
-    state: State = CLOSED
-    since_ms: int = -1
-    transition: int = 0
-    rate_ppm: int = 0
-    calls: int = 0
-    failures: int = 0
-    baseline_calls: int = 0
-    baseline_failures: int = 0
-
-
-class Snapshot(Struct, frozen=True, gc=False):
-    """Finished calls that count at one moment."""
-
-    calls: int
-    failures: int
+_DEAF: Final = (OPEN, DISABLED, FORCED_OPEN)  # take no notice of calls
+_GLOB: Final = str.maketrans({"[": "[[]", "?": "[?]"})  # only * is special in the name that a command gives
 
 
 class BreakerTransition(Struct, frozen=True, gc=False):
-    """A circuit moved: `state` is as after it; `gone` means forget it."""
+    """A circuit moved: `state` is as after it; `told` are the rates that are newly exceeded; `gone`: forget it."""
 
     policy: BreakerPolicy
     key: Key
@@ -101,13 +65,27 @@ class BreakerTransition(Struct, frozen=True, gc=False):
     state: BreakerState
     signal: Signal
     gone: bool = False
+    told: int = 0
+
+
+class Circuit:
+    """What is known of one circuit, and the calls of its window when those are counted."""
+
+    __slots__ = ("recent", "state")
+
+    def __init__(self, policy: BreakerPolicy, state: BreakerState) -> None:
+        self.state = state
+        self.recent = Recent(room(policy, state.state), state.recent) if policy.window_calls else None
+
+
+# ---- looking at rows: time windows -------------------------------------------------------------------------------
 
 
 def look(policy: BreakerPolicy, state: BreakerState | None, reading: Reading, now_ms: int) -> Snapshot:
     """Count the finished calls that a circuit in this state is judged by; `now_ms` is the end of the reading."""
     if state is None:
         return _window(policy, reading, policy.window_ms)
-    if state.state is CLOSED:
+    if state.state in {CLOSED, METRICS_ONLY}:
         step_ms = SUBJECTS[policy.over].step_ms
         panes = max(now_ms // step_ms - state.since_ms // step_ms, 0) + 1  # from the one in which it closed
         if panes * step_ms > policy.window_ms:
@@ -115,66 +93,61 @@ def look(policy: BreakerPolicy, state: BreakerState | None, reading: Reading, no
         seen = _window(policy, reading, panes * step_ms)
     else:
         seen = _total(policy, reading)
-    return Snapshot(seen.calls - state.baseline_calls, seen.failures - state.baseline_failures)
+    return Snapshot(
+        seen.calls - state.baseline_calls, seen.failures - state.baseline_failures, seen.slow - state.baseline_slow
+    )
 
 
-def judge(policy: BreakerPolicy, state: BreakerState | None, seen: Snapshot, now_ms: int) -> Signal | None:
-    """Name what a snapshot means; None: nothing. Rates compare with ≥, as resilience4j's do."""
-    match CLOSED if state is None else state.state:
-        case State.CLOSED:
-            enough = seen.calls >= policy.min_calls
-            return RATE_EXCEEDED if enough and seen.failures / seen.calls >= policy.failure_rate else None
-        case State.OPEN:
-            waited = state is not None and now_ms - state.since_ms >= policy.open_for_ms
-            return WAIT_ELAPSED if waited else None
-        case State.HALF_OPEN:
-            if seen.calls < policy.half_open_calls:
-                return None
-            return PROBES_FAILED if seen.failures / seen.calls >= policy.failure_rate else PROBES_PASSED
-
-
-def advance(state: BreakerState, signal: Signal, seen: Snapshot, now_ms: int) -> None:
-    """Move a circuit along the table, in place. KeyError: not in the table."""
-    state.state = NEXT[state.state, signal]
-    state.since_ms = now_ms
-    state.transition += 1
-    if signal is not WAIT_ELAPSED:  # which says nothing about calls: what opened the circuit stays on show
-        state.calls, state.failures = seen.calls, seen.failures
-        state.rate_ppm = seen.failures * PPM // seen.calls if seen.calls else 0
-
-
-def set_baseline(policy: BreakerPolicy, state: BreakerState, reading: Reading) -> None:
+def set_baseline(policy: BreakerPolicy, state: BreakerState, reading: Reading | None) -> None:
     """Note what does not count from here on; to be called at the moment of a transition."""
-    old = Snapshot(0, 0)
-    if state.state is HALF_OPEN:
+    old = NOTHING
+    if reading is not None and state.state is HALF_OPEN:
         old = _total(policy, reading)
-    elif state.state is CLOSED:
+    elif reading is not None and state.state in {CLOSED, METRICS_ONLY}:
         old = _window(policy, reading, SUBJECTS[policy.over].step_ms)
-    state.baseline_calls, state.baseline_failures = old.calls, old.failures
+    state.baseline_calls, state.baseline_failures, state.baseline_slow = old.calls, old.failures, old.slow
+
+
+def requests(policy: BreakerPolicy, reading: Reading) -> int:
+    """Count who has asked for a call: those that began one, and those that a guard denied.
+
+    The start of a request does not name its endpoint, so there the end is what is seen.
+    """
+    noun = NOUNS[policy.over]
+    asked = policy.calls if policy.over == "endpoint" else (f"{noun}_started",)
+    return sum(map(reading.total, (*asked, CIRCUIT_DENIED)))
 
 
 def _window(policy: BreakerPolicy, reading: Reading, window_ms: int) -> Snapshot:
-    calls = sum([reading.window(field, window_ms) for field in policy.calls])
-    return Snapshot(calls, _failures(policy, reading, window_ms))
+    calls = sum([reading.window(field, window_ms) for field in _calls(policy)])
+    return Snapshot(calls, _failures(policy, reading, window_ms), _slow(policy, reading, window_ms))
 
 
 def _failures(policy: BreakerPolicy, reading: Reading, window_ms: int) -> int:
     failures = 0
-    for field in policy.failures:
+    for field in (CIRCUIT_FAILURES,) if policy.by_codes else policy.failures:
         failures += reading.window(field, window_ms)
     return failures
 
 
+def _slow(policy: BreakerPolicy, reading: Reading, window_ms: int) -> int:
+    return reading.window(CIRCUIT_SLOW, window_ms) if policy.slow_us >= 0 else 0
+
+
 def _total(policy: BreakerPolicy, reading: Reading) -> Snapshot:
-    return Snapshot(sum(map(reading.total, policy.calls)), sum(map(reading.total, policy.failures)))
+    failures = (CIRCUIT_FAILURES,) if policy.by_codes else policy.failures
+    slow = reading.total(CIRCUIT_SLOW) if policy.slow_us >= 0 else 0
+    return Snapshot(sum(map(reading.total, _calls(policy))), sum(map(reading.total, failures)), slow)
+
+
+def _calls(policy: BreakerPolicy) -> tuple[str, ...]:
+    return (CIRCUIT_CALLS,) if policy.by_codes else policy.calls
 
 
 # ---- names and storage -----------------------------------------------------------------------------------------
 
 _encode_json: Final = msgspec.json.Encoder().encode
 _decode_names: Final = msgspec.json.Decoder(list[str]).decode
-_encode_state: Final = msgspec.msgpack.Encoder().encode
-_decode_state: Final = msgspec.msgpack.Decoder(BreakerState).decode
 
 
 def transition_id(moved: BreakerTransition) -> str:
@@ -183,131 +156,337 @@ def transition_id(moved: BreakerTransition) -> str:
     return blake2b(_encode_json(parts), digest_size=ID_BYTES).hexdigest()
 
 
+def circuit_names(over: str, key: Key) -> bytes:
+    """Write under which names a circuit is stored."""
+    return _encode_json([over, *key])
+
+
+def read_circuit_names(names: bytes) -> tuple[str, Key]:
+    """Read them again."""
+    over, *key = _decode_names(names)
+    return over, tuple(key)
+
+
+def breaker_name(over: str, key: Key) -> str:
+    r"""Name a circuit: `tool|search`; `|` and `\` in values are escaped, so names never collide."""
+    return "|".join([over, *(value.replace("\\", "\\\\").replace("|", "\\|") for value in key)])
+
+
 class BreakerBook:
-    """All circuits of one partition that have ever opened; the others are closed and cost nothing."""
+    """All circuits of one partition that have a state; the others are closed and cost nothing."""
 
     def __init__(self, rules: RuleSet) -> None:
         self._policies = {policy.over: policy for policy in rules.breakers}
-        self._states: dict[str, dict[Key, BreakerState]] = {over: {} for over in self._policies}
+        self._circuits: dict[str, dict[Key, Circuit]] = {over: {} for over in self._policies}
         self._strays: list[tuple[str, Key, BreakerState]] = []  # stored circuits whose policy is gone
         self._watch: Watch[tuple[str, Key]] = Watch()
-        self._dirty: dict[tuple[str, Key], BreakerState | None] = {}
+        self._dirty: dict[tuple[str, Key], Circuit | None] = {}
         self.overflowed = 0
 
     def use(self, rules: RuleSet) -> None:
         """Go by these policies from now on: circuits stay as they are, and close when their policy is gone."""
+        states = [(over, key, self._whole(over, circuit)) for over, key, circuit in self._every()] + self._strays
         self._policies = {policy.over: policy for policy in rules.breakers}
-        for over in [over for over in self._states if over not in self._policies]:
-            self._strays.extend((over, key, state) for key, state in self._states.pop(over).items())
-        strays, self._strays = self._strays, []
-        for over in self._policies:
-            self._states.setdefault(over, {})
-        for over, key, state in strays:
-            if over in self._policies:
-                self._states[over][key] = state
-            else:
-                self._strays.append((over, key, state))
-        self._watch = Watch()
-        for over, key, state in self.states():
-            if state.state is OPEN:
-                self._watch.add((over, key), state.since_ms + self._policies[over].open_for_ms)
+        self._circuits = {over: {} for over in self._policies}
+        self._strays, self._watch = [], Watch()
+        dirty, self._dirty = self._dirty, {}
+        for over, key, state in states:
+            self._put(over, key, state)
+        for (over, key), circuit in dirty.items():
+            if circuit is None or over in self._policies:
+                self._dirty[over, key] = None if circuit is None else self._circuits[over][key]
+
+    @property
+    def changed(self) -> bool:
+        """Is there a state to write?"""
+        return bool(self._dirty)
+
+    # ---- rows and time ---------------------------------------------------------------------------------------------
 
     def touch(self, over: str, key: Key, reading: Reading, now_ms: int) -> BreakerTransition | None:
         """Judge a row that was touched, or that is due; returns what others must be told."""
         policy = self._policies.get(over)
         if policy is None:
             return None
-        state = self._states[over].get(key)
-        if state is None or state.state is CLOSED:
-            # The cheap half first: more calls than min_calls only make the rate smaller.
-            if _failures(policy, reading, policy.window_ms) / policy.min_calls < policy.failure_rate:
+        circuit = self._circuits[over].get(key)
+        if circuit is None and policy.initial != "closed":
+            return self._begin(policy, key, reading, now_ms)
+        if policy.window_calls:
+            return None if circuit is None else self._on_time(policy, key, circuit, reading, now_ms)
+        state = None if circuit is None else circuit.state
+        if circuit is not None and circuit.state.state not in _DEAF:
+            self._look_on(policy, key, circuit, reading, now_ms)
+        if state is None or state.state in {CLOSED, METRICS_ONLY}:
+            # The cheap half first: more calls than min_calls only make the rates smaller.
+            failing = _failures(policy, reading, policy.window_ms) / policy.min_calls >= policy.failure_rate
+            if not failing and not (
+                policy.slow_us >= 0 and _slow(policy, reading, policy.window_ms) / policy.min_calls >= policy.slow_rate
+            ):
                 return None
-        elif state.state is OPEN and now_ms - state.since_ms < policy.open_for_ms:
-            return None
+        elif state.state is not HALF_OPEN:
+            return None if circuit is None else self._on_time(policy, key, circuit, reading, now_ms)
         seen = look(policy, state, reading, now_ms)
-        if state is not None and (seen.calls < 0 or seen.failures < 0):  # the policy counts other fields than it did
-            set_baseline(policy, state, reading)
-            self._dirty[over, key] = state
+        if state is not None and min(seen.calls, seen.failures, seen.slow) < 0:
+            set_baseline(policy, state, reading)  # the policy counts other fields than it did
+            self._dirty[over, key] = circuit
             return None
         signal = judge(policy, state, seen, now_ms)
-        return None if signal is None else self._move(policy, key, state, signal, reading, seen, now_ms)
+        if signal is None:
+            return None
+        circuit = circuit or self._open(policy, key)
+        return None if circuit is None else self._move(policy, key, circuit, signal, seen, reading, now_ms)
 
     def due(self, now_ms: int, limit: int = RECHECKS_MAX) -> list[tuple[str, Key]]:
         """Take the rows whose wait is over: each goes to `touch`, or to `end` when it is gone."""
         return self._watch.due(now_ms, limit) if len(self._watch) else []
 
-    def end(self, over: str, key: Key, now_ms: int) -> BreakerTransition | None:
-        """Close and forget the circuit of a row that goes."""
-        policy = self._policies.get(over)
-        state = None if policy is None else self._states[over].pop(key, None)
-        if policy is None or state is None:
+    def _on_time(
+        self, policy: BreakerPolicy, key: Key, circuit: Circuit, reading: Reading | None, now_ms: int
+    ) -> BreakerTransition | None:
+        """Do what only time does: an open circuit has waited, or too few probes have come for too long."""
+        state = circuit.state
+        if state.state not in {OPEN, HALF_OPEN}:
             return None
-        self._watch.drop((over, key))
-        return self._forget(policy, key, state, KEY_EXPIRED, now_ms)
+        seen = NOTHING if circuit.recent is None else circuit.recent.snapshot()
+        signal = judge(policy, state, seen, now_ms)
+        if signal is None or (signal is Signal.WAIT_ELAPSED and not self._asked(policy, key, circuit, reading)):
+            return None
+        return self._move(policy, key, circuit, signal, seen, reading, now_ms)
 
-    def expire(self, now_ms: int) -> list[BreakerTransition]:
-        """Close and forget the circuits whose policy is gone."""
-        strays, self._strays = self._strays, []
-        return [self._forget(_removed_policy(over), key, state, POLICY_REMOVED, now_ms) for over, key, state in strays]
+    def _asked(self, policy: BreakerPolicy, key: Key, circuit: Circuit, reading: Reading | None) -> bool:
+        """May a circuit that has waited be tried?  Unless it is automatic, the next one who asks decides."""
+        if policy.automatic:
+            return True
+        if reading is None:
+            return False
+        state, asked = circuit.state, requests(policy, reading)
+        if 0 <= state.asked < asked:
+            return True
+        if state.asked < 0:
+            state.asked = asked
+            self._dirty[policy.over, key] = circuit
+        return False
 
-    def _forget(
-        self, policy: BreakerPolicy, key: Key, state: BreakerState, signal: Signal, now_ms: int
-    ) -> BreakerTransition:
-        before = state.state
-        advance(state, signal, Snapshot(0, 0), now_ms)
-        self._dirty[policy.over, key] = None
-        return BreakerTransition(policy, key, before, state, signal, gone=True)
+    def _look_on(self, policy: BreakerPolicy, key: Key, circuit: Circuit, reading: Reading, now_ms: int) -> None:
+        """Keep what is shown of a circuit's window up to date, once per pane: every look is a row to write."""
+        step_ms = SUBJECTS[policy.over].step_ms
+        if now_ms // step_ms == circuit.state.live_ms // step_ms:
+            return
+        _show(policy, circuit.state, look(policy, circuit.state, reading, now_ms), now_ms)
+        self._dirty[policy.over, key] = circuit
+
+    # ---- calls in their order: count windows -----------------------------------------------------------------------
+
+    def take(self, over: str, key: Key, outcomes: bytes, offset: int, now_ms: int) -> list[BreakerTransition]:
+        """Go through calls in the order in which they were committed; those of a record taken before are skipped."""
+        policy = self._policies.get(over)
+        if policy is None or not policy.window_calls:
+            return []
+        moved: list[BreakerTransition] = []
+        circuit = self._circuits[over].get(key)
+        if circuit is None:
+            if policy.initial != "closed":
+                begun = self._begin(policy, key, None, now_ms)
+                moved += [begun] if begun else []
+            circuit = self._circuits[over].get(key) or self._open(policy, key)
+        if circuit is None or offset <= circuit.state.stamp or circuit.recent is None:
+            return moved
+        self._dirty[over, key] = circuit
+        on_time = self._on_time(policy, key, circuit, None, now_ms)
+        moved += [on_time] if on_time else []
+        for code in unpack_codes(outcomes):
+            state, recent = circuit.state.state, circuit.recent
+            if state in _DEAF:
+                continue
+            recent.add(code)
+            if state is not HALF_OPEN and not recent.failures and not recent.slow:
+                continue
+            signal = judge(policy, circuit.state, recent.snapshot(), now_ms)
+            if signal is not None:
+                moved.append(self._move(policy, key, circuit, signal, recent.snapshot(), None, now_ms))
+        return moved
+
+    # ---- commands --------------------------------------------------------------------------------------------------
+
+    def meant(self, order: BreakerOrder, rows: Iterable[tuple[str, Key]]) -> Iterator[tuple[str, Key]]:
+        """Yield the circuits that a command is about, rows without a state of their own included."""
+        exact = named_circuit(order.breaker)
+        if exact is not None and "*" not in order.breaker:
+            yield exact
+            return
+        pattern = order.breaker.translate(_GLOB)
+        known = ((over, key) for over, circuits in self._circuits.items() for key in circuits)
+        for over, key in dict.fromkeys((*known, *rows)):
+            if over in self._policies and fnmatchcase(breaker_name(over, key), pattern):
+                yield over, key
+
+    def obey(
+        self, order: BreakerOrder, over: str, key: Key, offset: int, reading: Reading | None, now_ms: int
+    ) -> BreakerTransition | None:
+        """Carry out a command at this place of the log; None: nobody guards such a key, or it was done before."""
+        policy = self._policies.get(over)
+        circuit = None if policy is None else self._circuits[over].get(key) or self._open(policy, key)
+        if policy is None or circuit is None or offset <= circuit.state.stamp:
+            return None
+        seen = NOTHING
+        if circuit.recent is not None:
+            seen = circuit.recent.snapshot()
+        elif reading is not None and circuit.state.state not in _DEAF:
+            seen = look(policy, circuit.state, reading, now_ms)
+        at_ms = now_ms if now_ms >= 0 else order.time_ms
+        return self._move(policy, key, circuit, ORDERED[order.action], seen, reading, at_ms, order)
+
+    # ---- moving ----------------------------------------------------------------------------------------------------
+
+    def _open(self, policy: BreakerPolicy, key: Key) -> Circuit | None:
+        """Give a circuit a state of its own, unless there are too many."""
+        circuits = self._circuits[policy.over]
+        if len(circuits) >= BREAKERS_MAX:
+            self.overflowed += 1
+            return None
+        circuit = circuits[key] = Circuit(policy, BreakerState())
+        return circuit
+
+    def _begin(self, policy: BreakerPolicy, key: Key, reading: Reading | None, now_ms: int) -> BreakerTransition | None:
+        """Open a circuit whose first state is not closed: others must be told."""
+        circuit = self._open(policy, key)
+        if circuit is None:
+            return None
+        state = circuit.state
+        state.state, state.since_ms, state.transition = initial_state(policy), now_ms, 1
+        state.moved_ms = now_ms
+        state.attempts = int(state.state is OPEN)
+        return self._arrived(policy, key, circuit, state.state, Signal.INITIAL_STATE, reading)
 
     def _move(
         self,
         policy: BreakerPolicy,
         key: Key,
-        state: BreakerState | None,
+        circuit: Circuit,
         signal: Signal,
-        reading: Reading,
         seen: Snapshot,
+        reading: Reading | None,
         now_ms: int,
-    ) -> BreakerTransition | None:
-        states = self._states[policy.over]
-        if state is None:
-            if len(states) >= BREAKERS_MAX:
-                self.overflowed += 1
-                return None
-            state = states[key] = BreakerState()
-        before = state.state
-        advance(state, signal, seen, now_ms)
-        set_baseline(policy, state, reading)
-        self._dirty[policy.over, key] = state
+        order: BreakerOrder | None = None,
+    ) -> BreakerTransition:
+        state = circuit.state
+        before, told = state.state, state.exceeded if state.state is METRICS_ONLY else 0
+        advance(policy, state, signal, seen, now_ms)
+        if order is not None:
+            state.command, state.by, state.note = order.command, order.by, order.note
+        return self._arrived(policy, key, circuit, before, signal, reading, told)
+
+    def _arrived(
+        self,
+        policy: BreakerPolicy,
+        key: Key,
+        circuit: Circuit,
+        before: State,
+        signal: Signal,
+        reading: Reading | None,
+        told: int = 0,
+    ) -> BreakerTransition:
+        """Begin a state: with an empty window or a new baseline, and a deadline where time ends it."""
+        state = circuit.state
+        stays = before is METRICS_ONLY and signal in EXCEEDED
+        if not stays:
+            if policy.window_calls:
+                circuit.recent = Recent(room(policy, state.state))
+            else:
+                set_baseline(policy, state, reading)
+            _show(policy, state, NOTHING, state.moved_ms)
+        self._dirty[policy.over, key] = circuit
+        self._arm(policy, key, state)
+        return BreakerTransition(policy, key, before, copy(state), signal, told=state.exceeded & ~told)
+
+    def _arm(self, policy: BreakerPolicy, key: Key, state: BreakerState) -> None:
         if state.state is OPEN:
-            self._watch.add((policy.over, key), now_ms + policy.open_for_ms)
-        return BreakerTransition(policy, key, before, copy(state), signal)
+            self._watch.add((policy.over, key), state.since_ms + policy.wait_ms(state.attempts))
+        elif state.state is HALF_OPEN and policy.half_open_for_ms:
+            self._watch.add((policy.over, key), state.since_ms + policy.half_open_for_ms)
+
+    # ---- ends ------------------------------------------------------------------------------------------------------
+
+    def end(self, over: str, key: Key, now_ms: int) -> BreakerTransition | None:
+        """Close and forget the circuit of a row that goes."""
+        policy = self._policies.get(over)
+        circuit = None if policy is None else self._circuits[over].pop(key, None)
+        if policy is None or circuit is None:
+            return None
+        self._watch.drop((over, key))
+        return self._forget(policy, key, circuit.state, Signal.KEY_EXPIRED, now_ms)
+
+    def expire(self, now_ms: int) -> list[BreakerTransition]:
+        """Close and forget the circuits whose policy is gone."""
+        strays, self._strays = self._strays, []
+        gone = Signal.POLICY_REMOVED
+        moved = [self._forget(_removed_policy(over), key, state, gone, now_ms) for over, key, state in strays]
+        return [one for one in moved if one is not None]
+
+    def _forget(
+        self, policy: BreakerPolicy, key: Key, state: BreakerState, signal: Signal, now_ms: int
+    ) -> BreakerTransition | None:
+        """Forget a circuit; None: nobody was ever told of it."""
+        before, told = state.state, state.transition > 0
+        advance(policy, state, signal, NOTHING, now_ms)
+        self._dirty[policy.over, key] = None
+        if not told:
+            return None
+        return BreakerTransition(policy, key, before, state, signal, gone=True)
+
+    # ---- storage ---------------------------------------------------------------------------------------------------
 
     def states(self) -> Iterable[tuple[str, Key, BreakerState]]:
-        """Yield every circuit that has ever opened."""
-        for over, states in self._states.items():
-            for key, state in states.items():
-                yield over, key, state
+        """Yield every circuit that has a state."""
+        for over, key, circuit in self._every():
+            yield over, key, circuit.state
 
-    def drain(self) -> list[tuple[bytes, bytes | None]]:
-        """Return what changed since the last call as rows (names, state or None), each key once."""
+    def _every(self) -> Iterator[tuple[str, Key, Circuit]]:
+        for over, circuits in self._circuits.items():
+            for key, circuit in circuits.items():
+                yield over, key, circuit
+
+    def drain(self, stamp: int = -1) -> list[tuple[bytes, bytes | None]]:
+        """Return what changed since the last call as rows (names, state or None), each key once.
+
+        `stamp` is the offset of the last record that is in them.
+        """
         dirty, self._dirty = self._dirty, {}
-        return [
-            (_encode_json([over, *key]), None if state is None else _encode_state(state))
-            for (over, key), state in dirty.items()
-        ]
+        rows: list[tuple[bytes, bytes | None]] = []
+        for (over, key), circuit in dirty.items():
+            if circuit is None:
+                rows.append((circuit_names(over, key), None))
+                continue
+            state = self._whole(over, circuit)
+            state.stamp = max(stamp, state.stamp)
+            rows.append((circuit_names(over, key), encode_state(state)))
+        return rows
+
+    def _whole(self, over: str, circuit: Circuit) -> BreakerState:
+        """Return a circuit's state with all that is in its window."""
+        state = circuit.state
+        if circuit.recent is not None:
+            state.recent = circuit.recent.pack()
+            _show(self._policies[over], state, circuit.recent.snapshot(), state.live_ms)
+        return state
 
     def load(self, names: bytes, stored: bytes) -> None:
-        """Take one stored row; a circuit that is open is looked at when its wait is over."""
-        over, *rest = _decode_names(names)
-        key = tuple(rest)
-        state = _decode_state(stored)
+        """Take one stored row; a circuit that time moves is looked at when its wait is over."""
+        self._put(*read_circuit_names(names), decode_state(stored))
+
+    def _put(self, over: str, key: Key, state: BreakerState) -> None:
         policy = self._policies.get(over)
         if policy is None:
             self._strays.append((over, key, state))
             return
-        self._states[over][key] = state
-        if state.state is OPEN:
-            self._watch.add((over, key), state.since_ms + policy.open_for_ms)
+        self._circuits[over][key] = Circuit(policy, state)
+        self._arm(policy, key, state)
+
+
+def _show(policy: BreakerPolicy, state: BreakerState, seen: Snapshot, now_ms: int) -> None:
+    """Note what is in the window, for whoever looks at the row."""
+    state.live_ms, state.least = now_ms, least(policy, state.state)
+    state.live_calls, state.live_failures, state.live_slow = seen.calls, seen.failures, seen.slow
 
 
 def _removed_policy(over: str) -> BreakerPolicy:

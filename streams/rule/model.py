@@ -3,13 +3,17 @@
 Never reads text (`streams.rule.parse` does) and never judges (`streams.rule.threshold` and `streams.rule.breaker` do).
 """
 
+from collections.abc import Mapping
 from enum import IntEnum
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
+from streams.fold.circuits import NEVER_SLOW, Guarded, Outcomes
 from streams.rule.budget import Budget, BudgetPolicy
 from streams.rule.reading import SUBJECTS, Subject, Unit
+
+ATTEMPTS_MAX: Final = 64  # of which each makes the wait longer; ten to that power is still a number
 
 Severity: TypeAlias = Literal["critical", "warning", "info"]
 
@@ -85,7 +89,12 @@ class Rule(Struct, frozen=True):
 
 
 class BreakerPolicy(Struct, frozen=True):
-    """When the circuit of a tool or a model opens, and how it closes again."""
+    """When the circuits of one kind of key open, and how they close again.
+
+    The window is the last `window_calls` calls in the order in which they were committed, or, if that is 0, the panes
+    of the last `window_ms`.  `calls` are the measures that count and `failures` those of them that are bad.
+    `open_for_ms` grows by `open_factor` with every opening in a row, up to `open_most_ms`.
+    """
 
     over: str
     failure_rate: float
@@ -95,6 +104,60 @@ class BreakerPolicy(Struct, frozen=True):
     half_open_calls: int
     failures: tuple[str, ...]
     calls: tuple[str, ...]
+    window_calls: int = 0
+    slow_rate: float = 1.0
+    slow_us: int = NEVER_SLOW
+    failure_codes: tuple[str, ...] = ()
+    ignored_codes: tuple[str, ...] = ()
+    open_factor: float = 1.0
+    open_most_ms: int = 0
+    half_open_for_ms: int = 0  # 0: for ever
+    after_half_open: Literal["open", "closed"] = "open"
+    automatic: bool = True  # else a request after the wait is what makes it half-open
+    initial: Literal["closed", "open", "half_open", "disabled", "forced_open", "metrics_only"] = "closed"
+
+    @property
+    def by_codes(self) -> bool:
+        """Do error codes decide what counts?  Then the measures of the rows do not tell."""
+        return bool(self.failure_codes or self.ignored_codes)
+
+    @property
+    def least_calls(self) -> int:
+        """How many calls say something while the circuit is closed: a window never holds more than its size."""
+        return min(self.min_calls, self.window_calls) if self.window_calls else self.min_calls
+
+    @property
+    def least_probes(self) -> int:
+        """How many calls decide a half-open circuit."""
+        return min(self.min_calls, self.half_open_calls)
+
+    def wait_ms(self, attempts: int) -> int:
+        """Return how long the circuit stays open the first time (1), the second time in a row (2), and so on."""
+        if self.open_factor <= 1.0:
+            return self.open_for_ms
+        grown = self.open_for_ms * self.open_factor ** min(max(attempts - 1, 0), ATTEMPTS_MAX)
+        return int(min(grown, self.open_most_ms))
+
+    def guarded(self) -> Guarded | None:
+        """Return what the first stage is to find out of every call; None: the rows tell all."""
+        if not (self.window_calls or self.slow_us >= 0 or self.by_codes):
+            return None
+        failed = {status_of(field) for field in self.failures}
+        verdicts = {status_of(field): int(status_of(field) in failed) for field in self.calls}
+        codes = self.failure_codes, self.ignored_codes
+        return Guarded(self.over, verdicts, self.slow_us, *codes, in_order=self.window_calls > 0)
+
+
+NOUNS: Final[Mapping[str, str]] = {
+    "tool": "tool_calls", "agent_tool": "tool_calls", "model": "model_calls", "provider": "model_calls",
+    "agent": "requests", "endpoint": "requests",
+}  # fmt: skip
+
+
+def status_of(field: str) -> str:
+    """Return the status that a measure such as `tool_calls_validation_error` counts."""
+    noun = next((noun for noun in NOUNS.values() if field.startswith(noun + "_")), "")
+    return field[len(noun) + 1 :] if noun else field
 
 
 class RuleSet(Struct, frozen=True):
@@ -111,3 +174,8 @@ class RuleSet(Struct, frozen=True):
     def breaker(self, subject: str) -> BreakerPolicy | None:
         """Return the breaker policy over one kind of row."""
         return next((policy for policy in self.breakers if policy.over == subject), None)
+
+    def outcomes(self) -> Outcomes | None:
+        """Return what notes how guarded calls end; None when the rows tell all that the policies ask."""
+        guarded = [each for each in (policy.guarded() for policy in self.breakers) if each is not None]
+        return Outcomes(guarded) if guarded else None

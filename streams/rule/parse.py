@@ -24,6 +24,7 @@ from streams.rule.model import (
     Total,
     Value,
 )
+from streams.rule.policy import read_breaker
 from streams.rule.reading import AGES, SUBJECTS, Subject, Unit, unit_of
 from streams.rule.wording import PLACEHOLDERS, template_fault
 from streams.rule.yamltext import load_yaml
@@ -63,7 +64,7 @@ def parse_rules(text: str) -> RuleSet:
         for place, group in _mappings(form, "groups"):
             rules.extend(_group(Form(faults, place, group)))
         for place, breaker in _mappings(form, "breakers"):
-            breakers.append(_breaker(Form(faults, place, breaker)))
+            breakers.append(read_breaker(Form(faults, place, breaker)))
         for place, budget in _mappings(form, "budgets"):
             policy, alerts = read_budget(Form(faults, place, budget), _labels)
             budgets.append(policy)
@@ -349,54 +350,3 @@ def _pace(value: Value, *, above: bool) -> Pace:
             return Pace.TOUCH if above else Pace.EDGE
         case _:
             return Pace.EDGE
-
-
-# ---- breakers --------------------------------------------------------------------------------------------------
-
-BREAKER_KEYS: Final = (
-    "over",
-    "failure_rate",
-    "window",
-    "min_calls",
-    "open_for",
-    "half_open_calls",
-    "failures",
-    "calls",
-)
-# A validation error is the caller's fault: it says nothing about the tool, but it is a call that was answered.
-_FAILURES: Final = {
-    "tool": ("tool_calls_error", "tool_calls_timeout"),
-    "model": ("model_calls_error", "model_calls_timeout"),
-}
-_CALLS: Final = {
-    "tool": ("tool_calls_success", "tool_calls_error", "tool_calls_timeout", "tool_calls_validation_error"),
-    "model": ("model_calls_success", "model_calls_error", "model_calls_timeout"),
-}
-
-
-def _breaker(form: Form) -> BreakerPolicy:
-    form.only(BREAKER_KEYS)
-    over = form.choice("over", tuple(_FAILURES), None)
-    kind = over or "tool"
-    subject = SUBJECTS[kind]
-    failures = form.fields("failures", subject.windowed) if form.has("failures") else _FAILURES[kind]
-    calls = form.fields("calls", subject.windowed) if form.has("calls") else _CALLS[kind]
-    if failures and calls and not set(failures) <= set(calls):
-        form.fault("failures", f"failures that are among the calls ({', '.join(calls)})", "add the others to calls")
-    window_ms = form.duration("window", 60_000, least_ms=subject.step_ms)
-    if window_ms % subject.step_ms or window_ms > WINDOW_MS_MAX:
-        form.fault("window", f"a multiple of {amount_text(subject.step_ms, 'ms')} up to 1h", "write window: 1m")
-    rate = amount(form.raw("failure_rate"), "ratio") if form.has("failure_rate") else 0.5
-    if rate is None or not 0 < rate <= 1:
-        form.fault("failure_rate", "a share above 0 and up to 1, such as 0.5 or 50%", "write failure_rate: 0.5")
-        rate = 0.5
-    return BreakerPolicy(
-        over=over,
-        failure_rate=float(rate),
-        window_ms=window_ms,
-        min_calls=form.whole("min_calls", 20, least=1, most=COUNT_MAX),
-        open_for_ms=form.duration("open_for", 30_000, least_ms=1_000),
-        half_open_calls=form.whole("half_open_calls", 10, least=1, most=10_000),
-        failures=failures,
-        calls=calls,
-    )

@@ -17,11 +17,12 @@ from msgspec import Struct
 from streams.fold.spending import BudgetUnit
 from streams.rule.alert import FIRING, INACTIVE, KEPT, PENDING, RESOLVED, Phase, Transition, fingerprint, transition_id
 from streams.rule.amount import amount_text, duration_text
-from streams.rule.breaker import CLOSED, HALF_OPEN, OPEN, PPM, BreakerTransition, State
+from streams.rule.breaker import BreakerTransition, breaker_name
 from streams.rule.breaker import transition_id as breaker_transition_id
 from streams.rule.budget import PPM as BURN_PPM
 from streams.rule.budget import Budget, BudgetPer, words
-from streams.rule.reading import SUBJECTS, Key, Unit
+from streams.rule.circuit import DISABLED, FAILURE_RATE, FORCED_OPEN, OPEN, PPM, SLOW_RATE, Signal, State
+from streams.rule.reading import SUBJECTS, Unit
 from streams.rule.wording import render
 
 SCHEMA: Final = 1
@@ -34,7 +35,10 @@ JSON_TYPE: Final = "application/json"
 
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
 AlertPhase: TypeAlias = Literal["pending", "firing", "resolved"]
-CircuitState: TypeAlias = Literal["closed", "open", "half_open"]
+CircuitState: TypeAlias = Literal["closed", "open", "half_open", "disabled", "forced_open", "metrics_only"]
+CircuitEvent: TypeAlias = Literal[
+    "state_transition", "reset", "forced_open", "disabled", "failure_rate_exceeded", "slow_call_rate_exceeded"
+]
 
 _ALERT_WORDS: Final[dict[Phase, AlertPhase]] = {
     PENDING: "pending",
@@ -42,7 +46,8 @@ _ALERT_WORDS: Final[dict[Phase, AlertPhase]] = {
     KEPT: "firing",
     RESOLVED: "resolved",
 }
-_STATE_WORDS: Final[dict[State, CircuitState]] = {CLOSED: "closed", OPEN: "open", HALF_OPEN: "half_open"}
+_STATE_WORDS: Final[dict[State, CircuitState]] = {state: state.name.lower() for state in State}  # type: ignore[misc]  # the names are those of CircuitState
+US_PER_MS: Final = 1_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS_MAX: Final = 253_402_300_799_999  # the last one that RFC 3339 can write: 9999-12-31T23:59:59.999Z
 
@@ -113,7 +118,12 @@ class AlertRecord(Struct, frozen=True, kw_only=True):
 
 
 class BreakerRecord(Struct, frozen=True, kw_only=True):
-    """One transition of one circuit; `code` is 0 closed, 1 open, 2 half-open."""
+    """One transition of one circuit, or what else there is to tell of it: `events` say which, as resilience4j does.
+
+    `code` is 0 closed, 1 open, 2 half-open, 3 disabled, 4 forced open, 5 metrics only.  Rates are −1 when too few calls
+    were in the window.  A window is of `window_calls` calls, or of `window_ms` when that is 0.  `command`, `by` and
+    `note` are there when somebody asked for the state.
+    """
 
     schema: int = SCHEMA
     id: str
@@ -133,6 +143,17 @@ class BreakerRecord(Struct, frozen=True, kw_only=True):
     window_ms: int
     half_open_calls: int
     transition: int
+    time_ms: int = 0
+    events: tuple[CircuitEvent, ...] = ()
+    slow_call_rate: float = -1.0
+    slow_call_rate_limit: float | None = None
+    slow_call_ms: float | None = None
+    slow_calls: int = 0
+    window_calls: int = 0
+    attempts: int = 0
+    command: str | None = None
+    by: str | None = None
+    note: str | None = None
 
 
 class Message(NamedTuple):
@@ -259,11 +280,6 @@ def _words(moved: Transition) -> dict[str, str]:
 # ---- breakers --------------------------------------------------------------------------------------------------
 
 
-def breaker_name(over: str, key: Key) -> str:
-    r"""Name a circuit: `tool|search`; `|` and `\` in values are escaped, so names never collide."""
-    return "|".join([over, *(value.replace("\\", "\\\\").replace("|", "\\|") for value in key)])
-
-
 def breaker_message(moved: BreakerTransition) -> Message:
     """Return what the breaker topic is told about a transition."""
     record = breaker_record(moved)
@@ -271,7 +287,7 @@ def breaker_message(moved: BreakerTransition) -> Message:
         ce_id=record.id,
         ce_type=BREAKER_TYPE + ("forgotten" if moved.gone else record.state),
         ce_source=BREAKER_SOURCE + moved.policy.over,
-        time_ms=moved.state.since_ms,
+        time_ms=moved.state.moved_ms,
     )
     return Message(record.breaker.encode(), None if moved.gone else _encode(record), headers)
 
@@ -279,6 +295,7 @@ def breaker_message(moved: BreakerTransition) -> Message:
 def breaker_record(moved: BreakerTransition) -> BreakerRecord:
     """Return the record of a transition."""
     policy, state = moved.policy, moved.state
+    slow = policy.slow_us >= 0
     return BreakerRecord(
         id=breaker_transition_id(moved),
         breaker=breaker_name(policy.over, moved.key),
@@ -289,12 +306,39 @@ def breaker_record(moved: BreakerTransition) -> BreakerRecord:
         previous=_STATE_WORDS[moved.before],
         reason=moved.signal.name.lower(),
         since_ms=state.since_ms,
-        open_until_ms=state.since_ms + policy.open_for_ms if state.state is OPEN else None,
+        open_until_ms=state.since_ms + policy.wait_ms(state.attempts) if state.state is OPEN else None,
         failure_rate=state.rate_ppm / PPM,
         failure_rate_limit=policy.failure_rate,
         calls=state.calls,
         failures=state.failures,
-        window_ms=policy.window_ms,
+        window_ms=0 if policy.window_calls else policy.window_ms,
         half_open_calls=policy.half_open_calls,
         transition=state.transition,
+        time_ms=state.moved_ms,
+        events=_circuit_events(moved),
+        slow_call_rate=state.slow_ppm / PPM if slow else -1.0,
+        slow_call_rate_limit=policy.slow_rate if slow else None,
+        slow_call_ms=policy.slow_us / US_PER_MS if slow else None,
+        slow_calls=state.slow,
+        window_calls=policy.window_calls,
+        attempts=state.attempts,
+        command=state.command or None,
+        by=state.by or None,
+        note=state.note or None,
     )
+
+
+def _circuit_events(moved: BreakerTransition) -> tuple[CircuitEvent, ...]:
+    """Name what resilience4j would have published."""
+    after = moved.state.state
+    events: list[CircuitEvent] = []
+    if moved.told & FAILURE_RATE:
+        events.append("failure_rate_exceeded")
+    if moved.told & SLOW_RATE:
+        events.append("slow_call_rate_exceeded")
+    if moved.before is not after:
+        events.append("state_transition")
+        events += ["forced_open"] if after is FORCED_OPEN else ["disabled"] if after is DISABLED else []
+    if moved.signal is Signal.RESET:
+        events.append("reset")
+    return tuple(events)

@@ -11,11 +11,15 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from streams.fold.circuits import Labels
 from streams.rule.acknowledgement import acknowledged_of, read_acknowledgement
+from streams.rule.breaker import read_circuit_names
+from streams.rule.circuit import BreakerState, State, decode_state, live_rates
 from streams.sink.metric import BREAKERS_MAX, Sample
 
 STATES: Final = ("pending", "firing", "resolved")
-CIRCUIT_STATES: Final = ("closed", "open", "half_open")
+CIRCUIT_STATES: Final = tuple(state.name.lower() for state in State)
+CALL_KINDS: Final = ("successful", "failed")
 
 AlertLabels = tuple[str, str, str]  # alert, severity, state
 
@@ -116,9 +120,13 @@ class Alerts:
 
 
 class Breakers:
-    """The circuits of all partitions; those beyond BREAKERS_MAX have no series until others are forgotten."""
+    """The circuits of all partitions; those beyond BREAKERS_MAX have no series until others are forgotten.
+
+    What a circuit has told is on its topic; what is in its window now is in its row.
+    """
 
     def __init__(self) -> None:
+        self._rows: dict[bytes, bytes] = {}  # by changelog key, which no two partitions share
         self._circuits: dict[bytes, Circuit] = {}
         self._counts: Counter[tuple[str, str]] = Counter()  # by kind and state: there may be many thousands of circuits
         self.unreadable = 0
@@ -137,6 +145,39 @@ class Breakers:
             self._counts[after.over, after.state] += 1
         if before is not None:
             self._counts[before.over, before.state] -= 1
+
+    def take_row(self, names: bytes, stored: bytes | None) -> None:
+        """Take the row of a circuit; None forgets it."""
+        if stored is None:
+            self._rows.pop(names, None)
+        else:
+            self._rows[names] = stored
+
+    def rows(self) -> dict[tuple[str, Labels], BreakerState]:
+        """Return the circuits that have a row, by kind and labels, as many as have series. DecodeError: a newer row."""
+        found = sorted(
+            (read_circuit_names(names), stored) for names, stored in islice(self._rows.items(), BREAKERS_MAX)
+        )
+        return {key: decode_state(stored) for key, stored in found}
+
+    def windows(self) -> dict[str, list[Sample]]:
+        """Return what is in each circuit's window."""
+        ratios: tuple[list[Sample], list[Sample]] = [], []
+        calls: list[Sample] = []
+        slow: list[Sample] = []
+        for (over, key), state in self.rows().items():
+            labels = over, "|".join(key)
+            for samples, rate in zip(ratios, live_rates(state), strict=True):
+                samples.append(Sample(labels, rate))
+            counts = state.live_calls - state.live_failures, state.live_failures
+            calls += [Sample((*labels, kind), count) for kind, count in zip(CALL_KINDS, counts, strict=True)]
+            slow.append(Sample(labels, state.live_slow))
+        return {
+            "agent_circuit_breaker_failure_ratio": ratios[0],
+            "agent_circuit_breaker_slow_call_ratio": ratios[1],
+            "agent_circuit_breaker_buffered_calls": calls,
+            "agent_circuit_breaker_slow_calls": slow,
+        }
 
     def samples(self) -> dict[str, list[Sample]]:
         """Return each circuit's state, and how many there are in each."""

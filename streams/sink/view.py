@@ -15,8 +15,9 @@ from msgspec import Struct
 
 from streams.errors import StateRefused
 from streams.fold.baseline import merge_times, since_reset
+from streams.fold.circuits import GUARDED
 from streams.fold.gauges import GaugeRow, Level, decode_gauge, gauge_of, level_of
-from streams.fold.measure import ALL, DIMENSIONS, PARTITION
+from streams.fold.measure import ALL, CIRCUIT_DENIED, DIMENSIONS, PARTITION
 from streams.fold.rollup import LifetimeHistogram, LifetimeRow, LogBins, PaneRow, decode_lifetime, decode_pane, widen
 from streams.fold.session import OVERFLOW
 from streams.fold.shapes import bounds_of
@@ -34,6 +35,7 @@ GAUGE: Final = b"g"
 META_CODEC: Final = 1
 
 ROWS_PER_STEP: Final = 16  # about 0.2 ms
+BREAKER_ROW: Final = b"b"
 _TAKEN: Final = frozenset({LIFETIME, META, GAUGE})
 BUCKETS: Final = len(DURATION_BOUNDS_US) + 1  # of durations
 
@@ -239,6 +241,8 @@ class View:
             kind = key[:1]
             if kind in _TAKEN:
                 fed[partition, key] = value
+            elif kind == BREAKER_ROW:
+                self.breakers.take_row(key[1:], value)
             elif keep_panes and kind == PANE:
                 if value is None:
                     self._panes.pop((partition, key), None)
@@ -352,6 +356,8 @@ class View:
             **budget_samples(self._budgeted(), max([now_ms, *(meta.clock_ms for meta in self._metas.values())])),
             **self.alerts.samples(),
             **self.breakers.samples(),
+            **self._windows(),
+            "agent_circuit_breaker_not_permitted_calls_total": self._not_permitted(),
         }
 
     def _budgeted(self) -> Iterator[LifetimeRow]:
@@ -360,6 +366,21 @@ class View:
             group = self._places[place]
             if OVERFLOW not in group.labels:
                 yield group.members[place]
+
+    def _windows(self) -> dict[str, list[Sample]]:
+        try:
+            return self.breakers.windows()
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise StateRefused(f"rollups changelog: the row of a circuit cannot be read ({error})") from error
+
+    def _not_permitted(self) -> list[Sample]:
+        """Count the calls that guards denied, of every key that a circuit may guard and that was denied one."""
+        return [
+            Sample((name, "|".join(group.labels)), denied, group.row.created_ms)
+            for name in GUARDED
+            for group in self._order[name]
+            if (denied := group.row.sums.get(CIRCUIT_DENIED, 0))
+        ]
 
     def _unreconciled(self) -> int:
         counted = sum(

@@ -13,10 +13,11 @@ from streams.fold.price import Pricer
 from streams.fold.sketch import bin_of, quantile
 from streams.fold.spending import Account
 from streams.rule.amount import amount, amount_text, duration_text
+from streams.rule.breaker import breaker_name
 from streams.rule.faults import Faults
 from streams.rule.model import RuleSet
 from streams.rule.reading import SUBJECTS, Key, Reading, Subject
-from streams.rule.records import AlertRecord, BreakerRecord, Completeness, breaker_name
+from streams.rule.records import AlertRecord, BreakerRecord, Completeness
 from streams.stage.casefile import TICK_MS, Case, Check, Circuit, Expected, Happening, Series, names_in
 from streams.stage.judging import Judging
 from streams.stage.plan import Send

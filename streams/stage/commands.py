@@ -16,7 +16,7 @@ from msgspec import Struct
 from streams.errors import StateRefused
 from streams.event.codec import Reason, Rejected
 from streams.event.command import Rules, command_ms, decode_command
-from streams.fold.rollup import ResetOrder, RollupBatch
+from streams.fold.rollup import BreakerOrder, ResetOrder, RollupBatch
 from streams.fold.streamtime import SKEW_MS
 from streams.stage import attention
 from streams.stage.attention import Attention
@@ -213,11 +213,15 @@ class CommandsPartition:
             del self._accepted[oldest]
             self._changed[oldest] = None
 
-    def _send(self, target: int, order: ResetOrder) -> int:
+    def _send(self, target: int, order: ResetOrder | BreakerOrder) -> int:
         """Send an order to the owner of some rows; returns its sequence."""
         sequence = self._sequences[target] = self._sequences.get(target, 0) + 1
         source, events = upstream_of(self._partition), self._counters["accepted"] + 1
-        batch = RollupBatch(source, sequence, events, -1, [], orders=[order])
+        batch = RollupBatch(source, sequence, events, -1, [])
+        if isinstance(order, ResetOrder):
+            batch.orders = [order]
+        else:
+            batch.breaker_orders = [order]
         headers = (
             (HEADER_SOURCE, b"%d" % source),
             (HEADER_SEQUENCE, b"%d" % sequence),

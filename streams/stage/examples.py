@@ -10,6 +10,7 @@ import msgspec
 
 from streams.event.command import (
     Acknowledge,
+    Breaker,
     Reset,
     Rules,
     Scope,
@@ -213,7 +214,7 @@ BREAKER: Final = BreakerRecord(
     state="open",
     code=1,
     previous="closed",
-    reason="rate_exceeded",
+    reason="failure_rate_exceeded",
     since_ms=TIME_MS,
     open_until_ms=TIME_MS + _MINUTE_MS // 2,
     failure_rate=0.6,
@@ -223,6 +224,13 @@ BREAKER: Final = BreakerRecord(
     window_ms=_MINUTE_MS,
     half_open_calls=10,
     transition=1,
+    time_ms=TIME_MS,
+    events=("failure_rate_exceeded", "state_transition"),
+    slow_call_rate=0.1,
+    slow_call_rate_limit=0.8,
+    slow_call_ms=5_000.0,
+    slow_calls=2,
+    attempts=1,
 )
 RESET: Final = Reset(
     id="3f0c9b1e-5d0a-4a7e-9d5b-0f4a2f6f1c55",
@@ -285,6 +293,16 @@ ACKNOWLEDGEMENT: Final = AcknowledgementRecord(
     time_ms=TIME_MS + 30_000,
     ends_ms=TIME_MS + 220 * _MINUTE_MS,
 )
+CIRCUIT: Final = Breaker(
+    id="b2f7d0a4-0c0e-4c55-8f0e-6f1f4b9f2a10",
+    time="2025-11-21T11:20:00Z",
+    by="ops@example.com",
+    note="the vendor is down",
+    breaker="tool|search",
+    action="force-open",
+)
+
+
 PAYLOAD: Final = PayloadRecord(
     id="018f9c2e-7d1a-7b60-9c55-1f0b6f2f8a11",
     time_ms=TIME_MS,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from streams.fold.rollup import BreakerOrder
 from streams.rule.alert import KEY_EXPIRED, AlertState, Transition
 from streams.rule.book import AlertBook
 from streams.rule.breaker import BreakerBook, BreakerTransition
@@ -34,7 +35,7 @@ class Judging:
     @property
     def changed(self) -> bool:
         """Is there something to write that no row of the stage tells?"""
-        return bool(self._moved or self._tripped or self._alerts.changed)
+        return bool(self._moved or self._tripped or self._alerts.changed or self._breakers.changed)
 
     @property
     def newest_incarnation(self) -> int:
@@ -76,6 +77,17 @@ class Judging:
         self._moved.extend(self._alerts.touch(over, key, reading, now_ms))
         if circuit and over in self._breaker_kinds:
             tripped = self._breakers.touch(over, key, reading, now_ms)
+            if tripped is not None:
+                self._tripped.append(tripped)
+
+    def outcomes(self, over: str, key: Key, outcomes: bytes, offset: int, now_ms: int) -> None:
+        """Let a circuit go through calls in their order; `offset` is that of the record they came in."""
+        self._tripped.extend(self._breakers.take(over, key, outcomes, offset, now_ms))
+
+    def obey(self, order: BreakerOrder, rows: Iterable[tuple[str, Key]], offset: int, now_ms: int, read: Read) -> None:
+        """Carry out a command to circuits at this place of the log; `rows` are the keys that can have one."""
+        for over, key in self._breakers.meant(order, rows):
+            tripped = self._breakers.obey(order, over, key, offset, read(over, key), now_ms)
             if tripped is not None:
                 self._tripped.append(tripped)
 
@@ -126,10 +138,10 @@ class Judging:
         """All rows are in."""
         self._alerts.loaded()
 
-    def rows(self) -> list[Row]:
-        """Return the rows that changed since the last call."""
+    def rows(self, stamp: int = -1) -> list[Row]:
+        """Return the rows that changed since the last call; `stamp` is the last offset that is in them."""
         rows: list[Row] = [(ALERT_ROW + names, state) for names, state in self._alerts.drain()]
-        rows.extend((BREAKER_ROW + names, state) for names, state in self._breakers.drain())
+        rows.extend((BREAKER_ROW + names, state) for names, state in self._breakers.drain(stamp))
         return rows
 
     def sends(self, completeness: Completeness) -> list[Send]:

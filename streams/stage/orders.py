@@ -8,9 +8,10 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
 
 from streams.event.codec import Reason, Rejected
-from streams.event.command import Command, Reset, Scope
+from streams.event.command import Breaker, Command, Reset, Scope
+from streams.fold.circuits import GUARDED, named_circuit
 from streams.fold.measure import DIMENSIONS
-from streams.fold.rollup import ResetOrder
+from streams.fold.rollup import BreakerOrder, ResetOrder
 from streams.fold.session import OVERFLOW
 from streams.sink.catalog import OF_DIMENSION
 from streams.stage.keys import dimension_key, partition_of
@@ -27,7 +28,7 @@ RESETTABLE: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
 class Routed(NamedTuple):
     """An order, and the rollups partitions that must have it."""
 
-    order: ResetOrder
+    order: ResetOrder | BreakerOrder
     targets: tuple[int, ...]
 
 
@@ -48,8 +49,26 @@ def route_reset(command: Reset, at_ms: int, partitions: int) -> Routed | str:
     return Routed(order, tuple(_targets(order, partitions)))
 
 
+def route_breaker(command: Breaker, at_ms: int, partitions: int) -> Routed | str:
+    """Turn a command to circuits into an order; text says why it makes no sense."""
+    name, kinds = command.breaker, ", ".join(GUARDED)
+    circuit = None if "*" in name else named_circuit(name)
+    order = BreakerOrder(command.id, at_ms, command.action, name, command.by, command.note or "")
+    if circuit is not None:
+        if OVERFLOW in circuit[1]:
+            return f"{OVERFLOW} stands for many keys and has no circuit"
+        return Routed(order, (partition_of(dimension_key(*circuit).encode(), partitions),))
+    kind = name.partition("|")[0]
+    if "*" not in name or not any(fnmatchcase(over, kind.translate(_GLOB)) for over in GUARDED):
+        return f"no circuit can have that name; expected such as tool|search or tool|*; circuits are of {kinds}"
+    return Routed(order, tuple(range(partitions)))
+
+
 # A later kind of command that rows must obey is one more line.
-ROUTES: Final[Mapping[type[Command], Callable[[Any, int, int], Routed | str]]] = {Reset: route_reset}
+ROUTES: Final[Mapping[type[Command], Callable[[Any, int, int], Routed | str]]] = {
+    Reset: route_reset,
+    Breaker: route_breaker,
+}
 
 
 def route(command: Command, at_ms: int, partitions: int) -> Routed | str:

@@ -19,6 +19,7 @@ from streams.fold.measure import DIMENSIONS
 from streams.fold.panes import PaneKey, Panes, due_ms, home
 from streams.fold.rollup import (
     BATCH_SCHEMA,
+    BreakerOrder,
     Delta,
     LifetimeRow,
     PaneRow,
@@ -225,6 +226,8 @@ class RollupsPartition:
                 self._add(batch, record.offset)
                 for order in batch.orders:
                     self._obey(order, record.offset)
+                for told in batch.breaker_orders:
+                    self._move_circuits(told, record.offset)
             self._next = record.offset + 1
             self._started = True
             self._fed += 1
@@ -275,6 +278,8 @@ class RollupsPartition:
             keyed = self._targets.get((delta.dimension, delta.labels)) or self._admit(delta)
             if delta.gauges:
                 self._take_gauges(keyed, delta)
+            if delta.outcomes and keyed.row.ordinal >= 0:
+                self._take_outcomes(keyed.row, delta.outcomes, offset)
             if offset <= keyed.row.stamp:
                 continue  # a torn transaction left this row, but not the meta row
             self._accounts.open(keyed.row, keyed.panes, clock_ms)
@@ -301,6 +306,13 @@ class RollupsPartition:
             if gauge_of(name) is None:
                 raise _newer(self._partition, f"a batch has the gauge {name}, which is unknown here")
         self._gauges.take(keyed.key, keyed.row, delta.labels, delta.gauges, self._clock)
+
+    def _take_outcomes(self, row: LifetimeRow, outcomes: bytes, offset: int) -> None:
+        """Let a circuit see calls; its own row knows which of them it has seen, whatever a torn transaction left."""
+        try:
+            self._judging.outcomes(row.dimension, row.labels, outcomes, offset, self._clock)
+        except ValueError as error:
+            raise _newer(self._partition, f"a batch has outcomes that cannot be read ({error})") from error
 
     def _admit(self, delta: Delta) -> Keyed:
         """Give a key its row: one of its own while its dimension has room here, else the overflow row."""
@@ -338,6 +350,10 @@ class RollupsPartition:
             if offset > keyed.row.stamp and concerns(order, keyed.row):
                 reset(keyed.row, order)
                 self._reset_rows[key] = keyed
+
+    def _move_circuits(self, order: BreakerOrder, offset: int) -> None:
+        rows = [(row.dimension, row.labels) for row in (each.row for each in self._keyed.values()) if row.ordinal >= 0]
+        self._judging.obey(order, rows, offset, self._clock, self._read)
 
     # ---- time ---------------------------------------------------------------------------------------------------
 
@@ -450,7 +466,7 @@ class RollupsPartition:
             rows.append((pane_key(at, key), None if pane is None else encode_row(pane)))
         sends = self._judging.sends(self._completeness()) if self._judging.changed else []
         rows.extend(self._gauges.changes())
-        rows.extend(self._judging.rows())
+        rows.extend(self._judging.rows(stamp))
         incarnation, forgotten = self._judging.newest_incarnation, self._gauges.forgotten
         meta = Meta(
             self._next, self._clock, self._upstreams, incarnation, forgotten_sources=forgotten,

@@ -14,7 +14,7 @@ from streams.event.codec import MS_END, Reason
 from streams.event.command import COMMAND_SCHEMA, COMMANDS, Command
 from streams.event.model import KINDS, SCHEMA_VERSION, Envelope
 from streams.fold.gauges import GaugeDelta
-from streams.fold.rollup import BATCH_SCHEMA, Delta, Histogram, ResetOrder, RollupBatch
+from streams.fold.rollup import BATCH_SCHEMA, BreakerOrder, Delta, Histogram, ResetOrder, RollupBatch
 from streams.rule.acknowledgement import AcknowledgementRecord
 from streams.rule.alert import (
     FOR_RAISED,
@@ -25,7 +25,7 @@ from streams.rule.alert import (
     RULE_REMOVED,
     SESSION_ENDED,
 )
-from streams.rule.breaker import Signal, State
+from streams.rule.circuit import Signal, State
 from streams.rule.records import SCHEMA as RECORD_SCHEMA
 from streams.rule.records import AlertRecord, BreakerRecord, BudgetRecord, Completeness
 from streams.sink.document import SCHEMA as DOCUMENT_SCHEMA
@@ -59,6 +59,7 @@ _RECORDS: Final[Mapping[str, tuple[type[msgspec.Struct], int, msgspec.Struct]]] 
     "command.unacknowledge": (COMMANDS["unacknowledge"], COMMAND_SCHEMA, examples.UNACKNOWLEDGE),
     "command.silence": (COMMANDS["silence"], COMMAND_SCHEMA, examples.SILENCE),
     "command.unsilence": (COMMANDS["unsilence"], COMMAND_SCHEMA, examples.UNSILENCE),
+    "command.breaker": (COMMANDS["breaker"], COMMAND_SCHEMA, examples.CIRCUIT),
     "payload": (PayloadRecord, PAYLOAD_SCHEMA, examples.PAYLOAD),
 }
 # What is asked for over HTTP and stands on no topic.
@@ -80,6 +81,7 @@ TOPICS: Final = {
 _NATURAL: Final = {"minimum": 0}
 _POSITIVE: Final = {"minimum": 1}
 _SHARE: Final = {"minimum": 0, "maximum": 1}
+_RATE: Final = {"minimum": -1, "maximum": 1}  # −1 stands for too few calls
 _NAMED: Final = {"minLength": 1}
 _DIGEST: Final = {"pattern": "^[0-9a-f]{32}$"}
 _UNKNOWN: Final = {"minimum": -1}  # −1 stands for a time that there is not
@@ -95,6 +97,7 @@ _BOUNDS: Final[Mapping[type[msgspec.Struct], Mapping[str, Schema]]] = {
         "duplicate": _NATURAL, "rejected": _NATURAL, "schema": {"const": BATCH_SCHEMA},
     },
     ResetOrder: {"command": _NAMED, "time_ms": _NATURAL},
+    BreakerOrder: {"command": _NAMED, "time_ms": _NATURAL, "breaker": _NAMED, "by": _NAMED},
     Delta: {"dimension": _NAMED, "pane_ms": {"exclusiveMinimum": -MS_END, "exclusiveMaximum": MS_END}},
     GaugeDelta: {"forgotten": _NATURAL},
     Histogram: {"min_us": _UNKNOWN, "max_us": _UNKNOWN},
@@ -126,8 +129,10 @@ _BOUNDS: Final[Mapping[type[msgspec.Struct], Mapping[str, Schema]]] = {
     BreakerRecord: {
         "schema": {"const": RECORD_SCHEMA}, "id": _DIGEST, "breaker": _NAMED,
         "code": {"enum": [state.value for state in State]}, "reason": {"enum": [move.name.lower() for move in Signal]},
-        "since_ms": _NATURAL, "failure_rate": _SHARE, "failure_rate_limit": _SHARE, "calls": _NATURAL,
+        "since_ms": _NATURAL, "failure_rate": _RATE, "failure_rate_limit": _SHARE, "calls": _NATURAL,
         "failures": _NATURAL, "window_ms": _NATURAL, "half_open_calls": _NATURAL, "transition": _POSITIVE,
+        "time_ms": _NATURAL, "slow_call_rate": _RATE, "slow_calls": _NATURAL, "window_calls": _NATURAL,
+        "attempts": _NATURAL,
     },
 }  # fmt: skip
 

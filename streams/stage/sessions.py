@@ -82,7 +82,7 @@ class SessionsPartition:
         self._idle = IdleWheel()  # each row once, never later than its deadline would be if it were touched now
         self._closed = IdleWheel()  # when rows of closed incarnations go
         self._ids = IdWindow()
-        self._cells = Cells(pricer)
+        self._cells = Cells(pricer, rules.outcomes() if rules else None)
         self._counted: dict[str, int] = {}  # since the last plan
         self._beside: dict[bytes, LiveRow | None] = {}  # changes that are not in `_dirty`: closed rows, deletions
         self._sends: list[Send] = []
@@ -426,6 +426,7 @@ class SessionsPartition:
         """Go by these rules from now on."""
         if version != self._judging.version:
             self._judging.use(rules, version)
+            self._cells.guard(rules.outcomes())
             self._arming.begin(self._rows, self._judging)
             self._passed = self._passed or self._started  # the meta row names the version
 

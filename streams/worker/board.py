@@ -26,13 +26,19 @@ ALERTS_SHOWN: Final = 6
 SHOWN_LEAST: Final = 2  # of each, however low the terminal is
 _SESSION_SHOWN: Final = {"state", "idle_ms", "events", "tool_errors", "cost_nano_usd"}  # fits 80 columns
 _NAME_COLUMNS: Final = 20  # what a narrow terminal leaves of a name
+CIRCUIT_STYLES: Final = {
+    "closed": "green",
+    "open": "bold red",
+    "half_open": "yellow",
+    "disabled": "magenta",
+    "forced_open": "bold red",
+    "metrics_only": "blue",
+}
 _STYLES: Final = {
+    **CIRCUIT_STYLES,
     "critical": "bold red",
     "warning": "yellow",
     "info": "cyan",
-    "open": "bold red",
-    "half_open": "yellow",
-    "closed": "green",
     "firing": "red",
     "pending": "yellow",
     "resolved": "green",
@@ -103,7 +109,8 @@ def _tools(picture: Picture, now_ms: int, shown: int) -> RenderableType:
     entries = picture.tables.rollups.entries("tool")
     if not entries:
         return _NOTHING_YET
-    circuits = {record.labels.get("tool"): record.state for record in picture.breakers.values()}
+    guarded = [record for record in picture.breakers.values() if record.over == "tool"]
+    circuits = {record.labels["tool"]: record.state for record in guarded}
     table = _table("tool", [column.header for column in columns])
     table.add_column("circuit")
     for entry in nlargest(shown, entries, key=lambda each: each.sum("tool_calls_started", "tool_calls_unmatched")):

@@ -35,7 +35,8 @@ CHANNEL: Final = "agent-streams:breakers"
 TIMEOUT_S: Final = 1.0
 BACKOFF_S: Final = 0.2
 BACKOFF_LIMIT_S: Final = 5.0
-KEPT_MS: Final = 24 * 60 * 60 * 1000  # a breaker that nobody writes again is closed for a day at most
+KEPT_MS: Final = 24 * 60 * 60 * 1000  # what nobody writes again is forgotten after a day: its mirror is gone
+REFRESH_S: Final = 6 * 60 * 60  # a circuit that is held open by hand stays so for longer than a day
 # An idle mirror asks this often whether Redis still holds what it wrote, and tells guards that it is there.
 CHECK_S: Final = ALIVE_MS / 1000
 
@@ -87,6 +88,7 @@ class Mirror:
         self._dirty: dict[str, BreakerRecord | None] = {}
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._written_s = 0.0  # when everything was last to be written, by the loop's clock
         self.up = False
         self.writes = 0
         self.failures = 0
@@ -161,11 +163,13 @@ class Mirror:
                 delay_s = min(delay_s * 2, BACKOFF_LIMIT_S)
 
     async def _check(self) -> None:
-        """Write everything again when Redis has forgotten us."""
+        """Write everything again when Redis has forgotten us, and before it forgets what has not changed for long."""
         known = await self._redis.set(_WITNESS, "1", nx=True)
-        if known or not self.up:
+        now_s = asyncio.get_running_loop().time()
+        if known or not self.up or now_s - self._written_s >= REFRESH_S:
             self._dirty = {**self._all, **self._dirty}
             self._verdicts.tell_again()
+            self._written_s = now_s
         self.up = True
 
     async def _write_one(self) -> None:

@@ -5,6 +5,7 @@ Never changes a row itself: it publishes a command, and then only reads what the
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,7 +17,7 @@ from aiokafka import AIOKafkaProducer
 from streams.clock import now_ms
 from streams.errors import ConfigError
 from streams.event.codec import Rejected
-from streams.event.command import Reset, Scope, decode_command
+from streams.event.command import Command, Reset, Scope, decode_command
 from streams.fold.baseline import concerns
 from streams.fold.rollup import LifetimeRow, ResetOrder, decode_lifetime
 from streams.stage import commands, orders, rollups
@@ -135,20 +136,14 @@ def make(command_id: str, by: str, scope: Scope | None, metrics: list[str] | Non
     return command
 
 
-class Resetting:
-    """One command against what is known of the workers."""
+class Asking(ABC):
+    """One command that is published, and what became of it."""
 
-    def __init__(self, kafka: KafkaConnection, prefix: str, command: Reset) -> None:
+    def __init__(self, kafka: KafkaConnection, prefix: str, command: Command) -> None:
         self._kafka = kafka
         self._prefix = prefix
         self._command = command
         self._seen = Seen()
-
-    async def look(self) -> list[LifetimeRow]:
-        """Return the rows that would begin anew, as they are now."""
-        await read_whole(self._kafka, self._prefix, [ROLLUPS_CHANGELOG.suffix], self._seen.take)
-        routed = orders.route_reset(self._command, 0, 1)
-        return [] if isinstance(routed, str) else self._seen.meant(routed.order)
 
     async def act(self, timeout_s: float) -> Done:
         """Publish the command and wait until it is seen to be carried out, or refused."""
@@ -164,14 +159,20 @@ class Resetting:
             done.took_ms = round((time.monotonic() - began) * 1000)
         if done.outcome is Outcome.REFUSED:
             done.reason = await self._reason(partition, offset)
+        elif done.outcome is Outcome.APPLIED:
+            await self._carried_out(done)
         return done
+
+    @abstractmethod
+    async def _carried_out(self, done: Done) -> None:
+        """Note what the command has changed."""
 
     async def _publish(self) -> tuple[int, int]:
         value = msgspec.json.encode(self._command)
         topic = self._prefix + COMMANDS.suffix
         with edge_errors(self._kafka, f"publishing to {topic}"):
             producer = AIOKafkaProducer(
-                **self._kafka.client_arguments(), client_id="agent-streams-reset", enable_idempotence=True
+                **self._kafka.client_arguments(), client_id="agent-streams-command", enable_idempotence=True
             )
             try:
                 await producer.start()
@@ -191,7 +192,6 @@ class Resetting:
                 return
             if isinstance(verdict, Accepted) and self._seen.carried_out(done.partition, verdict):
                 done.outcome = Outcome.APPLIED
-                done.rows = names_of(self._seen.begun(done.id))
                 return
             await asyncio.sleep(POLL_S)
 
@@ -206,3 +206,22 @@ class Resetting:
 
         await read_whole(self._kafka, self._prefix, [DEAD_LETTER.suffix], take)
         return found[0]
+
+
+class Resetting(Asking):
+    """A reset against what is known of the workers."""
+
+    def __init__(self, kafka: KafkaConnection, prefix: str, command: Reset) -> None:
+        super().__init__(kafka, prefix, command)
+        self._reset = command
+
+    async def look(self) -> list[LifetimeRow]:
+        """Return the rows that would begin anew, as they are now."""
+        await read_whole(self._kafka, self._prefix, [ROLLUPS_CHANGELOG.suffix], self._seen.take)
+        routed = orders.route_reset(self._reset, 0, 1)
+        if isinstance(routed, str) or not isinstance(routed.order, ResetOrder):
+            return []
+        return self._seen.meant(routed.order)
+
+    async def _carried_out(self, done: Done) -> None:
+        done.rows = names_of(self._seen.begun(done.id))

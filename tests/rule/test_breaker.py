@@ -6,28 +6,8 @@ from hypothesis import strategies as st
 from rule.rows import NOW_MS, PANE_MS, Row
 
 from streams.rule import breaker as breaker_module
-from streams.rule.breaker import (
-    CLOSED,
-    HALF_OPEN,
-    KEY_EXPIRED,
-    NEXT,
-    OPEN,
-    POLICY_REMOVED,
-    PROBES_FAILED,
-    PROBES_PASSED,
-    RATE_EXCEEDED,
-    WAIT_ELAPSED,
-    BreakerBook,
-    BreakerState,
-    BreakerTransition,
-    Signal,
-    Snapshot,
-    State,
-    advance,
-    judge,
-    look,
-    transition_id,
-)
+from streams.rule.breaker import BreakerBook, BreakerTransition, look, transition_id
+from streams.rule.circuit import CLOSED, HALF_OPEN, OPEN, Signal, Snapshot, State, judge
 from streams.rule.model import BreakerPolicy, RuleSet
 from streams.rule.parse import parse_rules
 
@@ -82,25 +62,7 @@ class Tool:
         assert self.state is OPEN
 
 
-# ---- the table -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("signal", Signal)
-@pytest.mark.parametrize("state", State)
-def test_the_table_is_all_there_is(state: State, signal: Signal) -> None:
-    circuit = BreakerState(state, 1_000, 5)
-    if (state, signal) not in NEXT:
-        with pytest.raises(KeyError):
-            advance(circuit, signal, Snapshot(10, 5), 2_000)
-        return
-    advance(circuit, signal, Snapshot(10, 5), 2_000)
-
-    assert circuit.state is NEXT[state, signal]
-    assert (circuit.since_ms, circuit.transition) == (2_000, 6)
-
-
-def test_the_codes_are_those_everybody_knows() -> None:
-    assert (int(CLOSED), int(OPEN), int(HALF_OPEN)) == (0, 1, 2)
+# ---- a life ----------------------------------------------------------------------------------------------------
 
 
 def test_every_transition_in_turn() -> None:
@@ -113,11 +75,11 @@ def test_every_transition_in_turn() -> None:
     tool.book.end("tool", KEY, tool.now_ms)
 
     assert [(m.before, m.signal, m.state.state) for m in tool.moves] == [
-        (CLOSED, RATE_EXCEEDED, OPEN),
-        (OPEN, WAIT_ELAPSED, HALF_OPEN),
-        (HALF_OPEN, PROBES_FAILED, OPEN),
-        (OPEN, WAIT_ELAPSED, HALF_OPEN),
-        (HALF_OPEN, PROBES_PASSED, CLOSED),
+        (CLOSED, Signal.FAILURE_RATE_EXCEEDED, OPEN),
+        (OPEN, Signal.WAIT_ELAPSED, HALF_OPEN),
+        (HALF_OPEN, Signal.PROBES_FAILED, OPEN),
+        (OPEN, Signal.WAIT_ELAPSED, HALF_OPEN),
+        (HALF_OPEN, Signal.PROBES_PASSED, CLOSED),
     ]
     assert [m.state.transition for m in tool.moves] == [1, 2, 3, 4, 5]
     assert len({transition_id(m) for m in tool.moves}) == 5
@@ -306,7 +268,7 @@ def test_a_key_that_goes_closes_its_circuit_and_is_forgotten() -> None:
     moved = tool.book.end("tool", KEY, tool.now_ms)
     assert moved
 
-    assert (moved.before, moved.state.state, moved.signal, moved.gone) == (OPEN, CLOSED, KEY_EXPIRED, True)
+    assert (moved.before, moved.state.state, moved.signal, moved.gone) == (OPEN, CLOSED, Signal.KEY_EXPIRED, True)
     assert [stored for _, stored in tool.book.drain()] == [None]
     assert not tool.book.due(tool.now_ms + 10**9)
     assert tool.book.end("tool", KEY, tool.now_ms) is None
@@ -368,7 +330,7 @@ def test_circuits_without_a_policy_close_and_are_forgotten() -> None:
         KEY,
         OPEN,
         CLOSED,
-        POLICY_REMOVED,
+        Signal.POLICY_REMOVED,
         True,
     )
     assert [stored for _, stored in tool.book.drain()] == [None]
@@ -391,7 +353,7 @@ def test_the_cheap_look_never_hides_what_the_whole_one_would_see(
     reading = row.at(NOW_MS)
     opened = BreakerBook(parse_rules(text)).touch("tool", KEY, reading, NOW_MS) is not None
 
-    assert opened == (judge(found, None, look(found, None, reading, NOW_MS), NOW_MS) is RATE_EXCEEDED)
+    assert opened == (judge(found, None, look(found, None, reading, NOW_MS), NOW_MS) is Signal.FAILURE_RATE_EXCEEDED)
     assert opened == (calls >= min_calls and failures * 100 >= percent * calls)
 
 
@@ -458,7 +420,7 @@ def test_a_circuit_whose_policy_goes_closes_once() -> None:
     tool.book.use(RuleSet())
     moves = tool.book.expire(tool.now_ms)
 
-    assert [(moved.signal, moved.state.state, moved.gone) for moved in moves] == [(POLICY_REMOVED, CLOSED, True)]
+    assert [(moved.signal, moved.state.state, moved.gone) for moved in moves] == [(Signal.POLICY_REMOVED, CLOSED, True)]
     assert not tool.book.expire(tool.now_ms)
     assert not list(tool.book.states())
 

@@ -11,7 +11,8 @@ from rule.rows import rule_of
 from streams.errors import ConfigError
 from streams.rule.defaults import defaults_text
 from streams.rule.model import BreakerPolicy, Gauge, Pace, Quantile, Ratio, RuleSet, Sum, Total
-from streams.rule.parse import BREAKER_KEYS, RULE_KEYS, parse_rules
+from streams.rule.parse import RULE_KEYS, parse_rules
+from streams.rule.policy import BREAKER_KEYS
 from streams.rule.reading import SUBJECTS
 
 GOOD = """
@@ -189,7 +190,7 @@ def test_a_fault_is_named_with_place_value_expectation_and_next_step(changes: st
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("breakers: [{over: agent}]", ["breaker 'agent', over = 'agent'", "one of tool, model"]),
+        ("breakers: [{over: session}]", ["breaker 'session', over = 'session'", "one of tool, model"]),
         ("breakers: [{over: tool, failure_rate: 0}]", ["breaker 'tool', failure_rate = 0"]),
         ("breakers: [{over: tool, failure_rate: 150%}]", ["failure_rate = '150%'"]),
         ("breakers: [{over: tool, window: 45s}]", ["a multiple of 10s"]),

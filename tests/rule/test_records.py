@@ -11,7 +11,7 @@ from rule.rows import NOW_MS, Row, rule_of
 
 from streams.rule.alert import Transition
 from streams.rule.book import AlertBook
-from streams.rule.breaker import BreakerBook, BreakerTransition
+from streams.rule.breaker import BreakerBook, BreakerTransition, breaker_name
 from streams.rule.model import Rule, RuleSet
 from streams.rule.parse import parse_rules
 from streams.rule.records import (
@@ -21,7 +21,6 @@ from streams.rule.records import (
     alert_message,
     alert_record,
     breaker_message,
-    breaker_name,
     rfc3339,
 )
 from streams.rule.threshold import BREACHED, CLEAR, Verdict
@@ -170,7 +169,7 @@ def test_a_circuit_is_published_with_its_code_and_what_it_was_decided_on() -> No
     record: Any = msgspec.json.decode(opened.value, type=BreakerRecord)
 
     assert opened.key == half_open.key == gone.key == b"tool|search"
-    assert (record.state, record.code, record.previous, record.reason) == ("open", 1, "closed", "rate_exceeded")
+    assert (record.state, record.code, record.previous, record.reason) == ("open", 1, "closed", "failure_rate_exceeded")
     assert (record.labels, record.over) == ({"tool": "search"}, "tool")
     assert (record.calls, record.failures, record.failure_rate) == (3, 2, 0.666666)
     assert (record.since_ms, record.open_until_ms) == (NOW_MS, NOW_MS + 30_000)

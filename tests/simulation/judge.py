@@ -30,6 +30,7 @@ from ledger import (
 )
 from rare import CUSTOMS
 from rare_ledger import buckets
+from simulation import circuits
 from simulation.attended import follow_acknowledgements, held, left
 from simulation.broker import COMMANDS, DEAD_LETTER, EVENTS, ROLLUPS, Broker, Record
 from simulation.budgets import recount, wrong_accounts
@@ -99,6 +100,7 @@ class Judge:
         self.commands_happen_once()
         self.attention_is_exact()
         self.resets_are_exact()
+        self.circuits_are_what_the_log_says()
         self.exporters_agree()
         if self.torn:
             self.torn_counters()
@@ -110,6 +112,7 @@ class Judge:
         self.budgets()
         self.in_flight()
         self.gauges()
+        self.calls_reach_their_circuits()
 
     # ---- what there is ----------------------------------------------------------------------------------------------
 
@@ -345,6 +348,34 @@ class Judge:
                 for name in ("events", "tool_retries", "tool_duration", "heartbeats"):
                     begun = recount.begun(place, name)
                     same(reset_ms(row, (name,)), -1 if begun is None else begun, f"{name} of {place} begun")
+
+    def circuits_are_what_the_log_says(self) -> None:
+        """A circuit that time does not move is what its calls and commands make of it, each once and in order.
+
+        As long as its policy stays: a life in which the rules change says nothing of that.
+        """
+        if self.loaded:
+            return
+        for n in range(len(self.rollups)):
+            rows = {key: value for key, value in dict(self._changelog(ROLLUPS, n)).items() if value is not None}
+            same(circuits.stored(rows), circuits.recount(self._committed(ROLLUPS, n)), f"circuits of rollups {n}")
+
+    def calls_reach_their_circuits(self) -> None:
+        """Every request that ended in time is in the log of its agent's circuit, once, with what became of it."""
+        if self.loaded:  # by rules that may not ask for it
+            return
+        logs = [self._committed(ROLLUPS, n) for n in range(len(self.rollups))]
+        expected: dict[str, tuple[int, int]] = {}
+        for (dimension, labels), totals in dimension_totals(
+            one for ledger in self.ledgers for one in ledger.counted
+        ).items():
+            if dimension == "agent":
+                success, error, timeout = (
+                    totals.in_panes.get(f"requests_{status}", 0) for status in ("success", "error", "timeout")
+                )
+                if success + error + timeout:
+                    expected[labels[0]] = success + error + timeout, error + timeout
+        same(circuits.ended(logs), expected, "calls that circuits of agents have seen")
 
     def exporters_agree(self) -> None:
         """Two exporters show the same, however they read; named + overflow is everything since the resets."""

@@ -39,6 +39,10 @@ LABELS: Final = {
     "agent_tool": (("agent-a", "tool-0"), ("agent-b", None), (None, "tool-1"), (None, None)),
     "partition": (("0",), (None,)),
 }
+CIRCUITS: Final = (
+    "agent|agent-a", "agent|agent-b", "agent|*", "*", "agent_tool|agent-a|tool-0", "tool|tool-1", "model|m*",
+)  # fmt: skip
+ACTIONS: Final = ("force-open", "force-close", "disable", "metrics-only", "reset", "reset", "force-close")
 COLUMNS: Final = {"agent_tool": ("agent", "tool")}
 _SKEW_MS: Final = 60_000
 
@@ -51,9 +55,12 @@ class Meant(NamedTuple):
     dimension: str | None
     labels: tuple[str | None, ...]
     names: dict[str, tuple[str, ...]] | None
+    breaker: str | None = None  # what is told to circuits changes no row
 
     def concerns(self, place: Place) -> bool:
         """Is this place one of them?"""
+        if self.breaker is not None:
+            return False
         if self.names is not None and place[0] not in self.names:
             return False
         if self.dimension is None:
@@ -65,6 +72,8 @@ class Meant(NamedTuple):
     @property
     def single(self) -> bool:
         """Is it about one key, which has one owner?"""
+        if self.breaker is not None:
+            return "*" not in self.breaker
         return self.dimension is not None and not {None, OVERFLOW} & set(self.labels)
 
 
@@ -110,6 +119,10 @@ class Orders:
         time_ms = at_ms if random.random() < 0.9 else now_ms + random.choice((_SKEW_MS, _SKEW_MS + 1, 10**9))
         meant_ms = time_ms if time_ms - now_ms <= _SKEW_MS else now_ms
         name = f"c{len(self._told)}"
+        if random.random() < 0.5:
+            breaker, action = random.choice(CIRCUITS), random.choice(ACTIONS)
+            told = {"kind": "breaker", "id": name, "time": time_ms, "by": "ops", "breaker": breaker, "action": action}
+            return Told(json.dumps(told).encode(), now_ms, Meant(name, meant_ms, None, (), None, breaker))
         command: dict[str, Any] = {"kind": "reset", "id": name, "time": time_ms, "by": "ops", "scope": "all"}
         if dimension is not None:
             columns = COLUMNS.get(dimension, (dimension,))
@@ -145,6 +158,7 @@ class Orders:
             {"scope": {"dimension": "planet"}}, {"scope": {"dimension": "all"}}, {"scope": "tool"}, {"metrics": []},
             {"scope": {"dimension": "tool", "labels": {"agent": "a"}}}, {"metrics": ["agent_tool_calls_in_flight"]},
             {"id": 7}, {"kind": "rules"}, {"kind": "rules", "scope": {}},
+            {"kind": "breaker"}, {"kind": "breaker", "breaker": "tool|a", "action": "reset"},
         ))  # fmt: skip
         rules = {"kind": "rules", "id": "bad", "time": START_MS, "by": "ops"}
         texts = [json.dumps({**rules, "text": text}).encode() for text in ("", "groups: 7", "{", "x" * 60_000)]
@@ -186,7 +200,8 @@ def _at(one: Told) -> Meant:
 def orders_in(records: Sequence[Record]) -> Iterator[tuple[str, int]]:
     """Yield the commands in a partition of the rollups topic, in order: their ids and times."""
     for record in records:
-        for order in json.loads(record.value or b"").get("orders", ()):
+        batch = json.loads(record.value or b"")
+        for order in (*batch.get("orders", ()), *batch.get("breaker_orders", ())):
             yield order[1], order[2]
 
 

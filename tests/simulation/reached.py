@@ -6,6 +6,7 @@ from typing import Final
 
 from simulation.attended import held, left
 from simulation.broker import EVENTS, ROLLUPS
+from simulation.circuits import ended
 from simulation.judge import Judge
 from simulation.orders import shown_of
 from simulation.rulings import told_reasons
@@ -32,6 +33,7 @@ EXPECTED: Final = frozenset({
     "acknowledged", "silenced", "taken back", "ended by time",
     "row reset", "row that grew since", "rules changed", "rules loaded", "rules of the settings again",
     *(f"alert {reason}" for reason in (RULE_REMOVED, FOR_RAISED)), "circuit forgotten",
+    "order to a circuit", "calls in their order", "rate exceeded in metrics only",
     *(f"alert {word}" for word in WORDS.values()), *(f"circuit {state}" for state in STATES.values()),
 })  # fmt: skip
 
@@ -55,6 +57,7 @@ def reached(world: World) -> Counter[str]:
     found["ended by time"] += len(asked) - len(there)
     for order in judge.happen:
         found["order for one" if order.single else "order for all"] += 1
+        found["order to a circuit"] += order.breaker is not None
         found["reset in part"] += order.names is not None
     for one in judge.loaded:
         found["rules of the settings again" if one.text is None else "rules loaded"] += 1
@@ -106,6 +109,7 @@ def _in_logs(world: World) -> Counter[str]:
             found["hole in the source"] += topic == EVENTS and entry.record is None
         if topic == ROLLUPS:
             sources = [bytes(record.headers[0][1]) for record in log.read(0, log.end)[0]]
+            found["calls in their order"] += len(ended([log.read(0, log.end)[0]]))
             found["split flush"] += sum(one == other for one, other in pairwise(sources))
             found["batch of many deltas"] += sum(len(record.value or b"") > 1_000 for record in log.read(0, log.end)[0])
     return found
@@ -115,6 +119,7 @@ def _in_verdicts(world: World) -> Counter[str]:
     found = Counter(f"alert {reason}" for _, reason in told_reasons(world.broker))
     for topic, noun in (("alerts", "alert"), ("breakers", "circuit")):
         for record in told(world.broker, topic):
+            found["rate exceeded in metrics only"] += b'"events":["failure_rate_exceeded"]' in (record.value or b"")
             for word in (*WORDS.values(), *STATES.values()):
                 found[f"{noun} forgotten"] += record.value is None
                 found[f"{noun} {word}"] += f'"state":"{word}"'.encode() in (record.value or b"")

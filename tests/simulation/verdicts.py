@@ -13,12 +13,12 @@ from simulation.broker import ALERTS, BREAKERS, Broker, Record
 from streams.fold.price import Overrides, PriceBook
 from streams.fold.session import OVERFLOW
 from streams.rule.alert import decode_names, fingerprint
+from streams.rule.breaker import breaker_name
 from streams.rule.pricefile import parse_prices
-from streams.rule.records import breaker_name
 
 PRICES: Final = PriceBook(Overrides(parse_prices(Path(__file__).with_name("prices.yaml").read_text("utf-8"))))
 WORDS: Final = {1: "pending", 2: "firing", 3: "firing", 4: "resolved"}
-STATES: Final = {0: "closed", 1: "open", 2: "half_open"}
+STATES: Final = {0: "closed", 1: "open", 2: "half_open", 3: "disabled", 4: "forced_open", 5: "metrics_only"}
 
 
 def told(broker: Broker, topic: str) -> list[Record]:
@@ -75,7 +75,8 @@ def follow_breakers(broker: Broker) -> dict[str, tuple[int, str]]:
             newest.pop(key)
             continue
         told_of: dict[str, Any] = json.loads(record.value)
-        before, state = newest.get(key, (0, "closed"))
+        first = told_of["previous"] if told_of["reason"] == "initial_state" else "closed"
+        before, state = newest.get(key, (0, first))
         if told_of["transition"] != before + 1 or told_of["previous"] != state:
             raise AssertionError(f"circuit {key}: transition {told_of} after {before}, {state}")
         newest[key] = told_of["transition"], told_of["state"]
@@ -89,6 +90,6 @@ def stored_breakers(rows: dict[bytes, bytes]) -> dict[str, tuple[int, str]]:
         if key[:1] == b"b":
             over, *labels = json.loads(key[1:])
             state, _, transition, *_ = msgspec.msgpack.decode(value)
-            if OVERFLOW not in labels:
+            if OVERFLOW not in labels and transition:  # without one it is a window, and nobody was told
                 stored[breaker_name(over, tuple(labels))] = transition, STATES[state]
     return stored

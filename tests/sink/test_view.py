@@ -15,6 +15,7 @@ from streams.fold.rollup import LifetimeHistogram, LifetimeRow, encode_row
 from streams.fold.session import OVERFLOW
 from streams.rule.parse import parse_rules
 from streams.sink.metric import BREAKERS_MAX, KEYS_MAX
+from streams.sink.verdicts import CIRCUIT_STATES
 from streams.sink.view import BUCKETS, LIFETIME, META, META_CODEC, PANE, View
 from streams.stage import rollups
 from streams.stage.keys import dimension_key
@@ -397,11 +398,33 @@ def test_a_circuit_shows_its_state_and_how_often_it_has_moved() -> None:
 
     assert [(("tool", "search"), 1)] == [each[:2] for each in samples["agent_circuit_breaker_state"]]
     assert [(("tool", "search"), 1)] == [each[:2] for each in samples["agent_circuit_breaker_transitions_total"]]
-    assert {("tool", "open"): 1, ("tool", "closed"): 0, ("tool", "half_open"): 0} == dict(
+    assert {("tool", state): int(state == "open") for state in CIRCUIT_STATES} == dict(
         each[:2] for each in samples["agent_circuit_breakers"]
     )
     stages.tick(1_763_724_000_000 + 60_000)
     assert [2] == [value for _, value, _ in through(stages).samples()["agent_circuit_breaker_state"]]
+
+
+def test_a_circuit_shows_its_window_and_what_was_denied() -> None:
+    """The window of a circuit that is still closed, too; and -1 where too few calls say something."""
+    rules = parse_rules(
+        "breakers: [{over: tool, window: 9 calls, min_calls: 4, slow_call: 10ms}, {over: agent, window: 9 calls}]"
+    )
+    stages = Stages(rules)
+    ends = enumerate([("success", 5), ("success", 11), ("success", 5), ("error", 11)])
+    stages.publish([event("tool_end", at, tool="a|b", status=status, duration_ms=ms) for at, (status, ms) in ends])
+    denied = event("guard", 9, target="tool|a\\|b", denied_by="breaker")
+    stages.publish([denied, event("agent_end", 10, status="error")])
+    samples = {name: {each[0]: each[1] for each in some} for name, some in through(stages).samples().items()}
+
+    assert {("tool", "a|b"): 0.25, ("agent", "planner"): -1.0} == samples["agent_circuit_breaker_failure_ratio"]
+    assert {("tool", "a|b"): 0.5, ("agent", "planner"): -1.0} == samples["agent_circuit_breaker_slow_call_ratio"]
+    assert {("tool", "a|b"): 2, ("agent", "planner"): 0} == samples["agent_circuit_breaker_slow_calls"]
+    assert {
+        ("tool", "a|b", "successful"): 3, ("tool", "a|b", "failed"): 1,
+        ("agent", "planner", "successful"): 0, ("agent", "planner", "failed"): 1,
+    } == samples["agent_circuit_breaker_buffered_calls"]  # fmt: skip
+    assert {("tool", "a|b"): 1} == samples["agent_circuit_breaker_not_permitted_calls_total"]
 
 
 def test_circuits_beyond_the_cap_are_counted_but_have_no_series() -> None:
@@ -423,7 +446,8 @@ def test_circuits_beyond_the_cap_are_counted_but_have_no_series() -> None:
     assert BREAKERS_MAX == len(before) == len(after)
     assert 0 == before["tool", "t0000"]
     assert {("tool", "t0000")} == before.keys() - after.keys()
-    assert {("tool", "open"): BREAKERS_MAX + 1, ("tool", "closed"): 1, ("tool", "half_open"): 0} == counts
+    others = {("tool", state): 0 for state in CIRCUIT_STATES}
+    assert {**others, ("tool", "open"): BREAKERS_MAX + 1, ("tool", "closed"): 1} == counts
     assert 0 == dict(each[:2] for each in view.samples()["agent_circuit_breakers"])["tool", "closed"]
 
 

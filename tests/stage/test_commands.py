@@ -14,7 +14,7 @@ from streams.errors import SequenceGap, StateRefused
 from streams.event.command import Reset, Scope
 from streams.fold.baseline import since_reset
 from streams.fold.measure import DIMENSIONS, Dimension
-from streams.fold.rollup import Delta, LifetimeRow, RollupBatch
+from streams.fold.rollup import Delta, LifetimeRow, ResetOrder, RollupBatch
 from streams.fold.session import OVERFLOW
 from streams.fold.streamtime import PANE_MS
 from streams.rule.parse import parse_rules
@@ -222,6 +222,7 @@ def test_metrics_that_share_a_number_are_reset_together() -> None:
         for metric in metrics:
             routed = route_reset(Reset(id="1", time=T0, by="ops", scope=Scope(dimension), metrics=[metric]), T0, 1)
             assert not isinstance(routed, str)
+            assert isinstance(routed.order, ResetOrder)
             assert routed.order.names is not None
             reset_too = set(routed.order.names[dimension])
             for name, made_of in metrics.items():

@@ -33,7 +33,7 @@ from streams.topology import EVENTS, ROLLUPS
 
 FOLDER: Final = Path(__file__).parents[2] / "schemas"
 REGENERATE: Final = "schemas/ is not what the types say; write it anew: agent-streams schema --to schemas"
-TYPES: Final = {
+TYPES: Final[dict[str, type[msgspec.Struct]]] = {
     "rollups": RollupBatch,
     "dead-letter": DeadLetter,
     "alert": AlertRecord,

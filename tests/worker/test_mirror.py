@@ -12,6 +12,7 @@ from redis_server import RedisServer, redis_server
 
 from streams.errors import ConfigError
 from streams.rule.records import BreakerRecord
+from streams.worker import mirror as mirror_module
 from streams.worker.mirror import CHANNEL, KEY_PREFIX, Mirror
 
 
@@ -24,7 +25,7 @@ def record(state: Any, transition: int, *, since_ms: int = 1_000) -> BreakerReco
         state=state,
         code={"closed": 0, "open": 1, "half_open": 2}[state],
         previous="closed",
-        reason="rate_exceeded",
+        reason="failure_rate_exceeded",
         since_ms=since_ms,
         open_until_ms=since_ms + 30_000 if state == "open" else None,
         failure_rate=0.8,
@@ -84,6 +85,24 @@ async def test_an_old_state_never_replaces_a_newer_one(server: RedisServer, clie
         await until(lambda: _written(behind))
 
     assert "half_open" == await client.hget(KEY_PREFIX + "tool|search", "state")
+
+
+async def test_a_state_that_lasts_is_kept_for_longer_than_a_day(
+    server: RedisServer, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has not changed for long is written again before Redis forgets it."""
+    monkeypatch.setattr(mirror_module, "REFRESH_S", 0.0)
+    monkeypatch.setattr(mirror_module, "CHECK_S", 0.05)
+    key = KEY_PREFIX + "tool|search"
+    async with Mirror(server.url) as mirror:
+        mirror.put("tool|search", record("open", 1))
+        await until(lambda: _written(mirror))
+        await client.pexpire(key, 5_000)
+
+        async def kept() -> bool:
+            return int(await client.pttl(key)) > mirror_module.KEPT_MS // 2
+
+        await until(kept)
 
 
 async def test_redis_away_holds_nobody_up_and_gets_everything_when_it_is_back(server: RedisServer) -> None:

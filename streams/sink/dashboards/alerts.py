@@ -37,6 +37,9 @@ _OVERVIEW: Final = Section(
              or_zero(_ASK.level("agent_circuit_breakers", state="open")), steps=ANY_IS_BAD),
         stat("Half-open circuits", "Circuits that let a few calls through to try.", "short",
              or_zero(_ASK.level("agent_circuit_breakers", state="half_open")), steps=((1, YELLOW),)),
+        stat("Circuits held by hand", "Circuits that somebody forced open, disabled or set to metrics only.", "short",
+             or_zero(_ASK.level("agent_circuit_breakers", state="forced_open|disabled|metrics_only")),
+             steps=((1, BLUE),)),
     ),
 )  # fmt: skip
 _ALERTS: Final = Section(
@@ -72,12 +75,18 @@ _NOTIFY: Final = Section(
 _CIRCUITS: Final = Section(
     "Circuits",
     (
-        states("Circuits", "What each circuit said when. A circuit that never opened is not shown.",
+        states("Circuits", "What each circuit said when. A circuit that never moved is not shown.",
                _ASK.level("agent_circuit_breaker_state", "over", "name", how="max"), CIRCUIT_WORDS),
-        lines("Circuits by state", "Circuits that have opened at least once; also those without a series of their own.",
+        lines("Circuits by state", "Circuits that have moved at least once; also those without a series of their own.",
               "short", _ASK.level("agent_circuit_breakers", "over", "state"), stacked=True),
         lines("Transitions", "Transitions of circuits, per second; many of one circuit mean that it flaps.", "cps",
               _ASK.rate("agent_circuit_breaker_transitions_total", "over", "name")),
+        lines("Failed calls in the window", "What each circuit is judged by; -1 while there are too few calls.",
+              "percentunit", _ASK.level("agent_circuit_breaker_failure_ratio", "over", "name", how="max")),
+        lines("Slow calls in the window", "The same for calls that took too long.", "percentunit",
+              _ASK.level("agent_circuit_breaker_slow_call_ratio", "over", "name", how="max")),
+        lines("Calls not permitted", "Calls that guards denied because of a circuit, per second.", "cps",
+              _ASK.rate("agent_circuit_breaker_not_permitted_calls_total", "over", "name"), stacked=True),
     ),
 )  # fmt: skip
 

@@ -23,7 +23,14 @@ _VARIABLES: Final = (
 _ASK: Final = Ask(_VARIABLES)
 _FAILED: Final = "error|timeout|validation_error"
 _JUDGED: Final = f"success|{_FAILED}"
-CIRCUIT_WORDS: Final = {0: ("closed", "green"), 1: ("open", "red"), 2: ("half-open", "yellow")}
+CIRCUIT_WORDS: Final = {
+    0: ("closed", "green"),
+    1: ("open", "red"),
+    2: ("half-open", "yellow"),
+    3: ("disabled", "purple"),
+    4: ("forced open", "dark-red"),
+    5: ("metrics only", "blue"),
+}
 
 _OVERVIEW: Final = Section(
     "Overview",
@@ -111,7 +118,7 @@ _CIRCUITS: Final = Section(
     (
         states(
             "Circuits of tools",
-            "What each circuit said when: closed, open or half-open. A circuit that never opened is not shown.",
+            "What each circuit said when. A circuit that never moved is not shown.",
             _ASK.level("agent_circuit_breaker_state", "name", how="max", over="tool"),
             CIRCUIT_WORDS,
         ),

@@ -6,6 +6,7 @@ Never about agents: what is wrong with those is said by rules.
 from typing import Final, NamedTuple
 
 from streams.rule.amount import SECOND_MS
+from streams.rule.circuit import State
 from streams.rule.model import RuleSet
 from streams.sink import promql
 from streams.sink.rulefiles.model import Alert, Group
@@ -17,6 +18,9 @@ LAG_OFFSETS: Final = (
 AGE_S: Final = 30  # a healthy exporter's numbers are less than a second old
 UNRECONCILED_S: Final = 10  # of traffic may be on their way between the stages; a flush waits for one second at most
 FLUSH_S: Final = 1  # no change is meant to wait longer
+
+
+FORCED_MS: Final = 6 * 60 * MINUTE_MS  # a shift: whoever has forced a circuit may have forgotten it
 
 
 class Watch(NamedTuple):
@@ -40,14 +44,23 @@ def circuits(rules: RuleSet) -> Group:
     state = promql.once("agent_circuit_breaker_state", promql.select("agent_circuit_breaker_state", {"over": over}))
     alert = Alert(
         "CircuitOpen",
-        f"{state} > 0",
+        f"({state} > 0) < {int(State.DISABLED)}",
         "warning",
         "The circuit of {{ $labels.name }} is open",
         "Too many calls of {{ $labels.over }} {{ $labels.name }} failed: guarded callers get an error at once. The "
         "circuit tries a few calls (half-open) and closes by itself when they succeed.",
         keep_firing_for_ms=2 * MINUTE_MS,
     )
-    return Group("agent-streams-circuits", (), (alert,))
+    forced = Alert(
+        "CircuitForced",
+        f"({state} >= {int(State.DISABLED)}) < {int(State.METRICS_ONLY)}",
+        "info",
+        "Somebody holds the circuit of {{ $labels.name }}",
+        "The circuit of {{ $labels.over }} {{ $labels.name }} has been disabled (3) or forced open (4) by hand for six "
+        "hours: value {{ $value }}. Nothing but a command ends that.",
+        for_ms=FORCED_MS,
+    )
+    return Group("agent-streams-circuits", (), (alert, forced))
 
 
 def _grown(name: str, window: str) -> str:
