@@ -20,7 +20,7 @@ UNRECONCILED_S: Final = 10  # of traffic may be on their way between the stages;
 FLUSH_S: Final = 1  # no change is meant to wait longer
 
 
-FORCED_MS: Final = 6 * 60 * MINUTE_MS  # a shift: whoever has forced a circuit may have forgotten it
+FORCED_MS: Final = 60 * MINUTE_MS  # whoever has forced a circuit may have forgotten it
 
 
 class Watch(NamedTuple):
@@ -56,8 +56,8 @@ def circuits(rules: RuleSet) -> Group:
         f"({state} >= {int(State.DISABLED)}) < {int(State.METRICS_ONLY)}",
         "info",
         "Somebody holds the circuit of {{ $labels.name }}",
-        "The circuit of {{ $labels.over }} {{ $labels.name }} has been disabled (3) or forced open (4) by hand for six "
-        "hours: value {{ $value }}. Nothing but a command ends that.",
+        "The circuit of {{ $labels.over }} {{ $labels.name }} has been disabled (3) or forced open (4) by hand for an "
+        "hour: value {{ $value }}. Nothing but a command ends that.",
         for_ms=FORCED_MS,
     )
     return Group("agent-streams-circuits", (), (alert, forced))
