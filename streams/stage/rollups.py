@@ -19,7 +19,6 @@ from streams.fold.measure import DIMENSIONS
 from streams.fold.panes import PaneKey, Panes, due_ms, home
 from streams.fold.rollup import (
     BATCH_SCHEMA,
-    BreakerOrder,
     Delta,
     LifetimeRow,
     PaneRow,
@@ -227,7 +226,10 @@ class RollupsPartition:
                 for order in batch.orders:
                     self._obey(order, record.offset)
                 for told in batch.breaker_orders:
-                    self._move_circuits(told, record.offset)
+                    rows = [
+                        (each.row.dimension, each.row.labels) for each in self._keyed.values() if each.row.ordinal >= 0
+                    ]
+                    self._judging.obey(told, rows, record.offset, self._clock, self._read)
             self._next = record.offset + 1
             self._started = True
             self._fed += 1
@@ -308,7 +310,7 @@ class RollupsPartition:
         self._gauges.take(keyed.key, keyed.row, delta.labels, delta.gauges, self._clock)
 
     def _take_outcomes(self, row: LifetimeRow, outcomes: bytes, offset: int) -> None:
-        """Let a circuit see calls; its own row knows which of them it has seen, whatever a torn transaction left."""
+        """Let a circuit see calls; its own row knows which of them it has seen."""
         try:
             self._judging.outcomes(row.dimension, row.labels, outcomes, offset, self._clock)
         except ValueError as error:
@@ -350,10 +352,6 @@ class RollupsPartition:
             if offset > keyed.row.stamp and concerns(order, keyed.row):
                 reset(keyed.row, order)
                 self._reset_rows[key] = keyed
-
-    def _move_circuits(self, order: BreakerOrder, offset: int) -> None:
-        rows = [(row.dimension, row.labels) for row in (each.row for each in self._keyed.values()) if row.ordinal >= 0]
-        self._judging.obey(order, rows, offset, self._clock, self._read)
 
     # ---- time ---------------------------------------------------------------------------------------------------
 
