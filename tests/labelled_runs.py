@@ -5,7 +5,7 @@ gets in the way in real life: parallel calls, missing hashes, repeats, events ou
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from random import Random
@@ -123,7 +123,7 @@ class Story:
             status="error" if error else "success", error_message=error, output_bytes=len(str(result)), **about,
         )  # fmt: skip
 
-    def together(self, calls: list[tuple[Tool, object, object]], group: str) -> None:
+    def together(self, calls: Sequence[tuple[Tool, object, object]], group: str) -> None:
         """Call tools in parallel."""
         self.think()
         began_ms, ends = self.now_ms, []

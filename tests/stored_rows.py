@@ -3,10 +3,17 @@
 from hypothesis import strategies as st
 
 from streams.fold.ledger import Account
-from streams.fold.session import Pane, SessionRow, ToolTotals
+from streams.fold.session import Loop, Pane, SessionRow, ToolTotals, Trail
 
 count = st.integers(0, 2**53)
 text = st.text(max_size=8)
+number = st.integers(0, 2**60 - 1)
+loops = st.builds(Loop, text, count, count, count, count, count, count, count, count)
+by_number = st.dictionaries(number, loops, max_size=3)
+trails = st.builds(
+    Trail, count, count, st.integers(0, 2**32), st.binary(max_size=16), st.binary(max_size=8), by_number, by_number,
+    by_number, st.none() | loops, st.none() | loops, count, st.binary(max_size=8), count,
+)  # fmt: skip
 rows = st.builds(
     SessionRow,
     agent=text,
@@ -34,4 +41,6 @@ rows = st.builds(
     panes=st.lists(st.builds(Pane, count, count, count), max_size=3),
     cycles=count,
     begun=st.dictionaries(text, st.tuples(count, count, count), max_size=3),
+    trail=st.none() | trails,
+    beats=st.dictionaries(text, count, max_size=3),
 )

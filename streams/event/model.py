@@ -193,6 +193,7 @@ class ToolEnd(Envelope, frozen=True, kw_only=True, omit_defaults=True, gc=False,
     parallel_group: Name | None = None
     queue_depth: Count | None = None
     error_message: Text | None = None
+    result_hash: Name | None = None  # equal results have equal ones; hexadecimal, as that of the arguments
 
 
 # ---- reasoning and conversation --------------------------------------------------------------------------------

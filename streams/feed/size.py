@@ -9,7 +9,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 _DIGEST_BYTES: Final = 16
+_RESULT_BYTES: Final = 8  # tells whether two results of a session are the same, and little else
 _sorted: Final = msgspec.json.Encoder(order="deterministic", enc_hook=lambda thing: type(thing).__name__).encode
+
+
+_strict: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Digest(NamedTuple):
@@ -30,6 +34,22 @@ def digest(arguments: Any) -> Digest:
     """Hash arguments by their JSON with sorted keys; what has no JSON counts by the name of its type."""
     data = _json(arguments)
     return Digest(blake2b(data, digest_size=_DIGEST_BYTES).hexdigest(), len(data))
+
+
+def result_hash(result: Any) -> str | None:
+    """Hash a result: text and bytes as they are, else its JSON; None for nothing and for what has no JSON of its own.
+
+    Objects of one type are no equal results: a name in place of a value would make a loop of honest work.
+    """
+    if result is None:
+        return None
+    try:
+        data = result.encode("utf-8", "replace") if isinstance(result, str) else result
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            data = _strict(data)
+        return blake2b(data, digest_size=_RESULT_BYTES).hexdigest()
+    except Exception:  # noqa: BLE001  as above
+        return None
 
 
 def size_bytes(result: Any) -> int:

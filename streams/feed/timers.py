@@ -32,7 +32,7 @@ from streams.event.model import (
 )
 from streams.feed.failure import call_status, error_code, error_type, message_of, tool_status, type_of_end
 from streams.feed.identity import new_id
-from streams.feed.size import Digest, digest, size_bytes, text_of
+from streams.feed.size import Digest, digest, result_hash, size_bytes, text_of
 from streams.feed.usage import Usage, usage_of
 
 _log: Final = logging.getLogger("streams.feed")
@@ -355,12 +355,18 @@ class ToolTimer(_Timer):
         self._about = {"tool": tool, "arguments_hash": arguments.hash if arguments else None} | about
         self._input_bytes = arguments.size_bytes if arguments else 0
         self._output_bytes = 0
+        self._result_hash: str | None = None
         self._status: ToolStatus | None = None
         self._message: str | None = None
 
     def output(self, result: Any) -> None:
-        """Add a result, or a part of it, to the bytes reported; a number counts as bytes."""
-        self._output_bytes += result if isinstance(result, int) else size_bytes(result)
+        """Add a result, or a part of it, to the bytes and the hash reported; a number counts as bytes."""
+        if isinstance(result, int):
+            self._output_bytes += result
+            return
+        self._output_bytes += size_bytes(result)
+        part = result_hash(result)
+        self._result_hash = part if self._result_hash is None or part is None else result_hash(self._result_hash + part)
 
     def fail(self, message: str | None = None, status: ToolStatus = "error") -> None:
         """End it with this status, whatever is raised."""
@@ -383,4 +389,5 @@ class ToolTimer(_Timer):
             "input_bytes": self._input_bytes,
             "output_bytes": self._output_bytes,
             "error_message": message,
+            "result_hash": self._result_hash,
         }

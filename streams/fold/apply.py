@@ -42,7 +42,9 @@ from streams.fold.measure import (
     USAGE,
     USAGE_AGGREGATE,
 )
-from streams.fold.session import A2A, MODEL, OPEN_MAX, REQUEST, TOOL
+from streams.fold.session import A2A, ENDED, MODEL, OPEN_MAX, REQUEST, TOOL
+from streams.fold.trace import trace_error, trace_model, trace_tool
+from streams.fold.trail import LiveTrail
 
 ABANDONED: Final = {
     REQUEST: REQUEST_ABANDONED,
@@ -123,10 +125,12 @@ def apply(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms
     elif kind == _AGENT_START:
         _agent_start(row, event, cells, pane_ms, event_ms)
     elif kind == _ERROR:
-        _error(row, pane, event, cells, pane_ms)
+        _error(row, pane, event, cells, pane_ms, event_ms)
     elif kind == _HEARTBEAT:
         row.heartbeats += 1
         cells.of(HEARTBEAT, pane_ms, event.agent, event.tenant, None, None).one()
+        if event.call_id in row.open and event_ms > row.beats.get(event.call_id, 0):
+            row.beats[event.call_id] = event_ms
     elif kind == _SESSION_END:
         _session_end(row, event, cells, pane_ms, event_ms)
     else:
@@ -157,6 +161,7 @@ def _close_a2a(row: LiveRow, event: Any, cells: Cells, pane_ms: int) -> None:
         cells.contribute(pane_ms, (a2a_call(event.target, "a2a_unmatched"),))
     else:
         del row.open[call_id]
+        row.beats.pop(call_id, None)
         cells.contribute(pane_ms, (a2a_call(call.name or "", "a2a_ended"),))
 
 
@@ -170,12 +175,16 @@ def _open(row: LiveRow, call_id: str | None, call: LiveCall, cells: Cells, pane_
     if len(calls) >= OPEN_MAX:
         abandon(row, next(iter(calls)), cells, pane_ms)
     calls[call_id] = call
+    trail = row.trail
+    if trail is not None and trail.strays and trail.strayed(call_id):
+        row.beats[call_id] = ENDED
 
 
 def abandon(row: LiveRow, call_id: str, cells: Cells, pane_ms: int) -> None:
     """Give up on a call in flight: it counts as neither success nor error."""
     row.abandoned += 1
     call = row.open.pop(call_id)
+    row.beats.pop(call_id, None)
     if call.family == REQUEST:
         row.begun.pop(call_id, None)
     _give_up(call, cells, pane_ms)
@@ -213,8 +222,13 @@ def _close(
     call = row.open.get(call_id)
     if call is None or call.family != family:
         row.unmatched += 1
+        if row.trail is None:
+            row.trail = LiveTrail()
+        row.trail.stray(call_id)
         return UNMATCHED
     del row.open[call_id]
+    if row.beats:
+        row.beats.pop(call_id, None)
     if call.agent == agent and call.tenant == tenant and call.name == name and call.provider == provider:
         return MATCHED
     _count(call, CLOSED[family], cells, pane_ms)
@@ -262,6 +276,7 @@ def end(row: LiveRow, end_ms: int, reason: str, cells: Cells, pane_ms: int) -> N
     row.ended_ms = max(end_ms, 1)
     row.end_reason = reason
     row.panes = []
+    row.trail = None
 
 
 def count_session(row: LiveRow, code: int, cells: Cells, pane_ms: int) -> None:
@@ -341,6 +356,7 @@ def _model_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pa
         pane.model_calls += 1
         if failed:
             pane.model_errors += 1
+        trace_model(row, event, name, failed, us, cells.norms, event_ms)
     cells.of(_MODEL_ENDED[match][status], pane_ms, agent, tenant, name, provider).observe(us)
     user_id: str | None = event.user_id
     if user_id is not None:
@@ -447,6 +463,7 @@ def _tool_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pan
         pane.tool_calls += 1
         if failed:
             pane.tool_errors += 1
+        trace_tool(row, event, name, failed, us, cells.norms, event_ms)
     cells.of(_TOOL_ENDED[match][status], pane_ms, agent, tenant, name, None).observe(us)
     user_id: str | None = event.user_id
     if user_id is not None:
@@ -468,10 +485,11 @@ def _tool_end(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pan
         cells.gauges.observe(event, event_ms)
 
 
-def _error(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms: int) -> None:
+def _error(row: LiveRow, pane: LivePane | None, event: Any, cells: Cells, pane_ms: int, event_ms: int) -> None:
     row.errors += 1
     if pane is not None:
         pane.errors += 1
+        trace_error(row, event, event_ms)
     cells.of(ERROR[event.error_type], pane_ms, event.agent, event.tenant, None, None).one()
     cells.contribute(pane_ms, CONTRIBUTE[model.Error](event))
 

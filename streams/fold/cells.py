@@ -13,6 +13,7 @@ from streams.fold.circuits import Outcomes
 from streams.fold.gauges import Newest
 from streams.fold.kinds import Contribution
 from streams.fold.measure import LEDGER, MEANINGS, TOOL_EXTRAS, USAGE, USER, USER_MEASURES
+from streams.fold.norms import Norms
 from streams.fold.price import Pricer
 from streams.fold.rollup import UNKNOWN, Delta, Histogram
 from streams.fold.shapes import bounds_of
@@ -224,13 +225,15 @@ class Cells:
     """The cells of a partition; see the head of this file."""
 
     __slots__ = (
-        "_contributed", "_current", "_kept", "_pane_ms", "_panes", "_touched", "_users", "gauges", "outcomes", "pricer",
+        "_contributed", "_current", "_kept", "_pane_ms", "_panes", "_touched", "_users", "gauges", "norms", "outcomes",
+        "pricer",
     )  # fmt: skip
 
     def __init__(self, pricer: Pricer | None = None, outcomes: Outcomes | None = None) -> None:
         self.outcomes: Outcomes | None = outcomes  # of calls that a circuit guards
         self.pricer: Pricer | None = pricer  # of usage reports whose publisher named no cost
         self.gauges: Newest = Newest()
+        self.norms: Norms = Norms()
         self._touched: list[Cell] = []
         self._contributed: dict[Target, _Added] = {}
         self._users: dict[tuple[int, str], UserCell] = {}

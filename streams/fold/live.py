@@ -16,6 +16,7 @@ from streams.fold.ledger import Account
 from streams.fold.packing import pack as packed
 from streams.fold.session import OVERFLOW, PANES_MAX, TOOLS_MAX, SessionRow, decode, pack
 from streams.fold.streamtime import MINUTE_MS
+from streams.fold.trail import LiveTrail, live_trail
 
 
 class LivePane:
@@ -85,12 +86,11 @@ class LiveRow:
     """All that is known of a session; the fields of `SessionRow`, and whether it changed since it was packed last."""
 
     __slots__ = (
-        "abandoned", "agent", "begun", "cache_read_tokens", "cache_write_tokens", "cost_nano_usd", "cycles", "dirty",
-        "end_reason", "ended_ms", "errors", "events", "heartbeats", "incarnation", "input_tokens", "last_ms", "late",
-        "ledger", "marks",
-        "model_calls", "model_errors", "model_us", "open", "output_tokens", "panes", "reasoning_tokens",
-        "request_errors", "request_us", "requests", "seen_ms", "stamp", "started_ms", "tenant", "tool_calls",
-        "tool_errors", "tool_us", "tools", "unmatched", "unpriced", "user_id",
+        "abandoned", "agent", "beats", "begun", "cache_read_tokens", "cache_write_tokens", "cost_nano_usd", "cycles",
+        "dirty", "end_reason", "ended_ms", "errors", "events", "heartbeats", "incarnation", "input_tokens", "last_ms",
+        "late", "ledger", "marks", "model_calls", "model_errors", "model_us", "open", "output_tokens", "panes",
+        "reasoning_tokens", "request_errors", "request_us", "requests", "seen_ms", "stamp", "started_ms", "tenant",
+        "tool_calls", "tool_errors", "tool_us", "tools", "trail", "unmatched", "unpriced", "user_id",
     )  # fmt: skip
 
     def __init__(
@@ -135,6 +135,8 @@ class LiveRow:
         self.ledger: dict[str, Account] = {}
         self.cycles: int = 0
         self.begun: dict[str, tuple[int, int, int]] = {}
+        self.trail: LiveTrail | None = None
+        self.beats: dict[str, int] = {}
         self.dirty: bool = False
 
     def values(self) -> tuple[Any, ...]:
@@ -150,6 +152,7 @@ class LiveRow:
             {call_id: call.values() for call_id, call in self.open.items()},
             {source: mark.values() for source, mark in self.marks.items()},
             self._packed_panes(), self.ledger, self.cycles, self.begun,
+            None if self.trail is None else self.trail.values(), self.beats,
         )  # fmt: skip
 
     def _packed_panes(self) -> list[Any]:
@@ -257,6 +260,8 @@ def live(row: SessionRow) -> LiveRow:
     found.begun = dict(row.begun)
     found.panes = [_live_pane(pane.start_ms, pane) for pane in row.panes]
     found.ledger = row.ledger
+    found.trail = None if row.trail is None else live_trail(row.trail)
+    found.beats = dict(row.beats)
     return found
 
 

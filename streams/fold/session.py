@@ -20,6 +20,9 @@ OVERFLOW: Final = "__other__"  # folded together beyond a cap
 GAP_MS: Final = 30 * 60_000  # silence that ends a session
 CLOSED_KEPT_MS: Final = 60 * 60_000  # how long an ended session's marks and totals stay
 
+UNKNOWN_DEADLINE_MS: Final = 10 * 60_000  # of a call whose tool or model is hardly known
+ENDED: Final = 2**53  # no heartbeat: the end of this call came before its start
+
 REQUEST: Final = 0
 MODEL: Final = 1
 TOOL: Final = 2
@@ -57,6 +60,60 @@ class ToolTotals(Struct, array_like=True, gc=False):
     calls: int = 0
     errors: int = 0
     duration_us: int = 0
+
+
+class Loop(Struct, array_like=True, gc=False):
+    """Something that happens again and again; the fields of `trail.LiveLoop`."""
+
+    name: str
+    count: int
+    score: int
+    at: int
+    since_ms: int
+    last_ms: int
+    gap_ms: int
+    tokens: int
+    cost_nano_usd: int
+
+
+class Trail(Struct, array_like=True, gc=False):
+    """What a session's calls and errors of late have been; the fields of `trail.LiveTrail`."""
+
+    steps: int
+    hot: int
+    group: int
+    signs: bytes
+    results: bytes
+    loops: dict[int, Loop]
+    same: dict[int, Loop]
+    wrong: dict[int, Loop]
+    cycle: Loop | None
+    cluster: Loop | None
+    fine: int
+    strays: bytes
+    last_ms: int
+
+
+class Norm(Struct, array_like=True, gc=False):
+    """What is normal for a tool or a model; the fields of `norms.LiveNorm`."""
+
+    bins: dict[int, int]  # calls by half octave of their µs
+    calls: int = 0
+    deadline_ms: int = UNKNOWN_DEADLINE_MS
+    told: int = 0  # results that were compared with those of other calls
+    shared: int = 0  # and were the same
+    last: bytes = b""  # the latest result
+
+
+class Finding(NamedTuple):
+    """What was found: `value` is what rules judge, the rest explains it."""
+
+    value: int
+    signature: str
+    times: int
+    since_ms: int
+    tokens: int = 0  # used since
+    cost_nano_usd: int = 0
 
 
 class SessionRow(Struct, array_like=True, gc=False):
@@ -104,6 +161,8 @@ class SessionRow(Struct, array_like=True, gc=False):
     ledger: dict[str, Account] = {}  # what leaves and aggregates reported, by call
     cycles: int = 0
     begun: dict[str, tuple[int, int, int]] = {}  # by request in flight: tokens, nano-USD and cycles when it began
+    trail: Trail | None = None
+    beats: dict[str, int] = {}  # by call in flight: its latest heartbeat (ms), or ENDED
 
 
 # A stored row starts with what a load needs to see without decoding the rest.

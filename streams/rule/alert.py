@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from streams.fold.session import Finding
 from streams.rule.budget import period_ended
 from streams.rule.model import Rule
 from streams.rule.reading import Key
@@ -108,6 +109,7 @@ class AlertState(Struct, array_like=True, gc=False):
     absent_since_ms: int | None = None
     resolved_ms: int | None = None
     facts: dict[str, int] | None = None
+    why: Finding | None = None  # what a detector had found when this was published
 
 
 class Transition(Struct, frozen=True, gc=False):
@@ -145,6 +147,7 @@ def begin(rule: Rule, key: Key, verdict: Verdict, incarnation: int, now_ms: int)
         value=verdict.value,
         count=verdict.count,
         facts=verdict.facts,
+        why=verdict.why,
     )
 
 
@@ -163,6 +166,7 @@ def advance(state: AlertState, signal: Signal, verdict: Verdict | None, now_ms: 
     state.changed_ms = now_ms
     if verdict is not None:
         state.value, state.count, state.facts = verdict.value, verdict.count, verdict.facts
+        state.why = verdict.why or state.why  # the end of a loop does not explain it
     if after is FIRING:
         state.fired_ms = now_ms
     elif after is PENDING:

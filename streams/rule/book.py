@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import Final
 
+from streams.fold.norms import FLOOR_MS
 from streams.rule.alert import (
     ENDED,
     EXPIRED,
@@ -39,7 +40,7 @@ from streams.rule.alert import (
     sense,
 )
 from streams.rule.model import Gauge, Pace, Rule, RuleSet, Sum, Total
-from streams.rule.reading import Key, Reading
+from streams.rule.reading import LOOPING, MOVING, Key, Reading
 from streams.rule.threshold import BREACHED, Verdict, edge_after, judge, recheck_ms
 from streams.rule.watch import Watch
 
@@ -55,7 +56,8 @@ class _Lane:
     """One rule and its alerts."""
 
     __slots__ = (
-        "ages", "at_edges", "bounded", "fresh", "live", "overflowed", "ranges", "removed", "resolved", "rule", "watch",
+        "ages", "at_edges", "bounded", "detects", "fresh", "live", "moves", "overflowed", "ranges", "removed",
+        "resolved", "rule", "watch",
     )  # fmt: skip
 
     def __init__(self, rule: Rule, *, removed: bool = False) -> None:
@@ -68,6 +70,9 @@ class _Lane:
         self.overflowed = 0
         self.at_edges = rule.pace is Pace.EDGE
         self.ages = rule.pace is Pace.AGE
+        field = rule.value.field if isinstance(rule.value, Gauge) else ""
+        self.moves = field in MOVING
+        self.detects = field in LOOPING
         # fields whose total bounds the value from above, when that can clear a row without looking at its panes
         self.bounded = rule.value.fields if isinstance(rule.value, Sum | Total) and rule.above else ()
         self.ranges = not isinstance(rule.value, Total | Gauge)  # its value falls with time
@@ -125,6 +130,7 @@ class AlertBook:
         for lane in self._lanes.values():
             if not lane.removed:
                 self._over.setdefault(lane.rule.over, []).append(lane)
+        self._detecting = {over for over, lanes in self._over.items() if any(lane.detects for lane in lanes)}
 
     def fresh(self, over: str, *, in_flight: bool = True) -> bool:
         """Is there a rule of the last `use` that rows of this kind must be armed for; ages need something in flight."""
@@ -147,6 +153,7 @@ class AlertBook:
     def touch(self, over: str, key: Key, reading: Reading, now_ms: int) -> Sequence[Transition]:
         """Judge a row that was touched by every rule over its kind; returns what others must be told."""
         moved: list[Transition] | None = None
+        alarmed = over in self._detecting and reading.alarmed()
         for lane in self._over.get(over, ()):
             rule = lane.rule
             if lane.at_edges:
@@ -154,8 +161,13 @@ class AlertBook:
                     lane.watch.add(key, edge_after(rule, now_ms))
                 continue
             if key not in lane.live:
-                # The two cheap ways to know that nothing is to be told: most rows leave here.
-                if lane.ages and key in lane.watch:  # an age only grows to what is watched for already
+                # The cheap ways to know that nothing is to be told: most rows leave here.
+                if lane.detects and not alarmed:
+                    continue
+                if lane.moves:
+                    if not self._overdue(lane, key, reading, now_ms):
+                        continue
+                elif lane.ages and key in lane.watch:  # an age only grows to what is watched for already
                     continue
                 if lane.bounded and _sum_of(reading, lane.bounded) <= rule.limit:  # a window holds at most the total
                     continue
@@ -167,6 +179,20 @@ class AlertBook:
             if lane.ages and key not in lane.live:
                 self._again(lane, key, reading, verdict, now_ms)
         return moved or _NONE
+
+    def _overdue(self, lane: _Lane, key: Key, reading: Reading, now_ms: int) -> bool:
+        """Has an age passed its limit that may begin sooner than was foreseen?  If not, note when it will have."""
+        if lane.watch.stands(key, now_ms + FLOOR_MS):  # no new deadline comes sooner
+            return False
+        rule = lane.rule
+        began_ms = reading.began_ms(rule.value.field) if isinstance(rule.value, Gauge) else None
+        if began_ms is None:
+            return False
+        over_ms = began_ms + int(rule.limit) + 1
+        if over_ms > now_ms:
+            lane.watch.add(key, over_ms)
+            return False
+        return True
 
     def due(self, now_ms: int, limit: int = RECHECKS_PER_RULE_MAX) -> list[tuple[Rule, Key]]:
         """Take the rows to judge now, at most `limit` per rule: each goes to `recheck`, or to `end` when it is gone."""

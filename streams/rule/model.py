@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from streams.fold.circuits import NEVER_SLOW, Guarded, Outcomes
 from streams.rule.budget import Budget, BudgetPolicy
-from streams.rule.reading import SUBJECTS, Subject, Unit
+from streams.rule.reading import EXPLAINED, SUBJECTS, Subject, Unit
 
 ATTEMPTS_MAX: Final = 64  # of which each makes the wait longer; ten to that power is still a number
 
@@ -86,6 +86,11 @@ class Rule(Struct, frozen=True):
     def subject(self) -> Subject:
         """The kind of row it judges."""
         return SUBJECTS[self.over]
+
+
+def explained(value: Value) -> bool:
+    """Is there more to say of a value than how large it is?"""
+    return isinstance(value, Gauge) and value.field in EXPLAINED
 
 
 class BreakerPolicy(Struct, frozen=True):

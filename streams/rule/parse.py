@@ -23,10 +23,11 @@ from streams.rule.model import (
     Sum,
     Total,
     Value,
+    explained,
 )
 from streams.rule.policy import read_breaker
 from streams.rule.reading import AGES, SUBJECTS, Subject, Unit, unit_of
-from streams.rule.wording import PLACEHOLDERS, template_fault
+from streams.rule.wording import EXPLAINING, PLACEHOLDERS, template_fault
 from streams.rule.yamltext import load_yaml
 
 RULES_MAX: Final = 500  # each costs about a microsecond per touched key
@@ -39,7 +40,7 @@ WINDOW_MS_MAX: Final = 60 * 60_000  # finer panes than an hour's are not kept fo
 
 SEVERITIES: Final = get_args(Severity)
 COMPARISONS: Final = ("above", "below")
-RESERVED_LABELS: Final = frozenset({"alertname", "severity", *PLACEHOLDERS})
+RESERVED_LABELS: Final = frozenset({"alertname", "severity", *PLACEHOLDERS, *EXPLAINING})
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_:.-]*")
 _LABEL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -166,8 +167,8 @@ def _rule(form: Form, group: str, group_labels: Mapping[str, str]) -> Rule:
         keep_firing_for_ms=form.duration("keep_firing_for", 0),
         severity=form.choice("severity", SEVERITIES, "warning"),
         labels=labels,
-        summary=_template(form, "summary", subject, labels),
-        description=_template(form, "description", subject, labels),
+        summary=_template(form, "summary", subject, labels, value),
+        description=_template(form, "description", subject, labels, value),
         pace=_pace(value, above=above),
         stop=form.flag("stop", default=False),
     )
@@ -327,11 +328,11 @@ def _labels(form: Form, columns: tuple[str, ...]) -> dict[str, str]:
     return labels
 
 
-def _template(form: Form, key: str, subject: Subject, labels: Mapping[str, str]) -> str:
+def _template(form: Form, key: str, subject: Subject, labels: Mapping[str, str], value: Value) -> str:
     template = form.text(
         key, "{alert}" if key == "summary" else "{alert}: {value}, limit {limit}", chars_max=TEMPLATE_CHARS_MAX
     )
-    names = (*subject.columns, *PLACEHOLDERS, *labels)
+    names = (*subject.columns, *PLACEHOLDERS, *(EXPLAINING if explained(value) else ()), *labels)
     fault = template_fault(template, names)
     if fault is not None:
         form.fault(

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from streams.fold.families import FAMILIES
+from streams.fold.findings import DETECTED
 from streams.fold.measure import DIMENSIONS, PARTITION
-from streams.fold.session import Pane
+from streams.fold.session import Finding, Pane
 from streams.fold.shapes import SHAPES
 from streams.fold.spending import Account
 from streams.fold.streamtime import MINUTE_MS, PANE_MS
@@ -48,6 +49,15 @@ class Reading(Protocol):
     def gauge(self, field: str) -> int | None:
         """Return a present value, ages counted up to the reading's end; None when there is nothing to measure."""
 
+    def began_ms(self, age: str) -> int | None:
+        """Return since when an age grows, which may lie ahead; None when there is nothing to measure."""
+
+    def alarmed(self) -> bool:
+        """May a detector have found something?  Cheap: most rows are asked nothing else."""
+
+    def explain(self, field: str) -> Finding | None:
+        """Return what is behind a gauge that was detected; None: nothing is."""
+
 
 class Subject(NamedTuple):
     """A kind of row: the labels of its key, how its panes are cut, and what may be asked of it."""
@@ -72,7 +82,10 @@ _SESSION_TOTALS: Final = _SESSION_WINDOWED | {
     "abandoned",
     "unmatched",
 }
-AGES: Final = frozenset({"oldest_in_flight_ms"})  # gauges that grow by themselves, 1 ms per ms
+AGES: Final = frozenset({"oldest_in_flight_ms", "overdue_ms"})  # gauges that grow by themselves, 1 ms per ms
+MOVING: Final = frozenset({"overdue_ms"})  # ages that may begin sooner than was foreseen
+LOOPING: Final = frozenset({*DETECTED, "loop_tokens", "loop_cost_nano_usd"})  # what runaway detectors say
+EXPLAINED: Final = LOOPING | MOVING
 SESSION: Final = "session"
 
 SUBJECTS: Final[Mapping[str, Subject]] = {
@@ -93,7 +106,7 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
         activity="events",
         windowed=_SESSION_WINDOWED,
         totals=_SESSION_TOTALS,
-        gauges=AGES | {"in_flight"},
+        gauges=AGES | LOOPING | {"in_flight"},
         histograms=frozenset(),
     )
 }

@@ -22,8 +22,9 @@ from streams.rule.breaker import transition_id as breaker_transition_id
 from streams.rule.budget import PPM as BURN_PPM
 from streams.rule.budget import Budget, BudgetPer, words
 from streams.rule.circuit import DISABLED, FAILURE_RATE, FORCED_OPEN, OPEN, PPM, SLOW_RATE, Signal, State
+from streams.rule.model import explained
 from streams.rule.reading import SUBJECTS, Unit
-from streams.rule.wording import render
+from streams.rule.wording import EXPLAINING, render
 
 SCHEMA: Final = 1
 SPEC_VERSION: Final = "1.0"
@@ -78,6 +79,16 @@ class BudgetRecord(Struct, frozen=True, kw_only=True):
     burn: float | None
 
 
+class Explanation(Struct, frozen=True):
+    """What a detector has found: what happens again, how often it had, since when, and what the session used since."""
+
+    signature: str
+    times: int
+    since_ms: int
+    tokens: int
+    cost_nano_usd: int
+
+
 class AlertRecord(Struct, frozen=True, kw_only=True):
     """One transition of one alert.
 
@@ -115,6 +126,7 @@ class AlertRecord(Struct, frozen=True, kw_only=True):
     completeness: Completeness
     stop: bool = False  # guards deny calls for these labels while it fires
     budget: BudgetRecord | None = None
+    explanation: Explanation | None = None  # of rules over detected values
 
 
 class BreakerRecord(Struct, frozen=True, kw_only=True):
@@ -239,6 +251,7 @@ def alert_record(moved: Transition, completeness: Completeness | None = None) ->
         completeness=completeness or Completeness(),
         stop=rule.stop,
         budget=_budget(moved),
+        explanation=None if state.why is None else Explanation(*state.why[1:]),
     )
 
 
@@ -266,6 +279,7 @@ def _words(moved: Transition) -> dict[str, str]:
     rule, state = moved.rule, moved.state
     return {
         **state.labels,
+        **_explaining(moved),
         "alert": rule.name,
         "severity": state.severity,
         "value": amount_text(state.value, rule.unit),
@@ -274,6 +288,21 @@ def _words(moved: Transition) -> dict[str, str]:
         "window": duration_text(rule.window_ms),
         "for": duration_text(rule.for_ms),
         **(words(rule.value, state.facts or {}, rfc3339) if isinstance(rule.value, Budget) else {}),
+    }
+
+
+def _explaining(moved: Transition) -> dict[str, str]:
+    """Return what a template may name where the rule's value is explained."""
+    if not explained(moved.rule.value):
+        return {}
+    why = moved.state.why
+    if why is None:  # the state of an earlier release
+        return dict.fromkeys(EXPLAINING, "unknown")
+    return {
+        "signature": why.signature,
+        "since": rfc3339(why.since_ms),
+        "tokens_since": amount_text(why.tokens, "tokens"),
+        "cost_since": amount_text(why.cost_nano_usd, "nano_usd"),
     }
 
 

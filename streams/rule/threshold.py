@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from streams.fold.session import Finding
 from streams.rule.budget import Budget, spent
 from streams.rule.model import Gauge, Pace, Quantile, Ratio, Rule, Sum, Total
-from streams.rule.reading import Reading
+from streams.rule.reading import EXPLAINED, Reading
 
 
 class Outcome(IntEnum):
@@ -36,6 +37,7 @@ class Verdict(Struct, frozen=True, gc=False):
     value: int | float | None
     count: int = 0
     facts: dict[str, int] | None = None  # of a budget: what was spent, what is left, when it runs out
+    why: Finding | None = None  # what a detector found, where one has been asked
 
 
 def judge(rule: Rule, reading: Reading) -> Verdict:
@@ -45,7 +47,11 @@ def judge(rule: Rule, reading: Reading) -> Verdict:
     value, count = _LOOK[rule.value.__class__](rule.value, rule, reading)
     if value is None or count < rule.min_count:
         return Verdict(TOO_FEW, value, count)
-    return Verdict(BREACHED if (value > rule.limit if rule.above else value < rule.limit) else CLEAR, value, count)
+    if not (value > rule.limit if rule.above else value < rule.limit):
+        return Verdict(CLEAR, value, count)
+    asked = rule.value
+    why = reading.explain(asked.field) if isinstance(asked, Gauge) and asked.field in EXPLAINED else None
+    return Verdict(BREACHED, value, count, why=why)
 
 
 def _budget(value: Budget, reading: Reading) -> Verdict:
@@ -60,8 +66,9 @@ def recheck_ms(rule: Rule, reading: Reading, verdict: Verdict, now_ms: int) -> i
     if rule.pace is Pace.TOUCH:
         return None
     if rule.pace is Pace.AGE:
+        began_ms = reading.began_ms(rule.value.field) if isinstance(rule.value, Gauge) else None
         # the limit must be passed: equal is not above
-        return None if verdict.value is None else now_ms + max(int(rule.limit - verdict.value), 0) + 1
+        return None if began_ms is None else max(began_ms + int(rule.limit), now_ms) + 1
     # Silence in every pane stays silence, except for a rule that waits for silence.
     active = verdict.count or not rule.above or reading.window(rule.subject.activity, rule.window_ms)
     return edge_after(rule, now_ms) if active else None

@@ -43,6 +43,11 @@ class Watch(Generic[K]):
             keys.append(key)
         self._standing[key] = slot
 
+    def stands(self, key: K, by_ms: int) -> bool:
+        """Return whether a key will be looked at by a moment, or by then and one slot."""
+        standing = self._standing.get(key)
+        return standing is not None and standing <= -(-by_ms // SLOT_MS)
+
     def drop(self, key: K) -> None:
         """Forget the deadline of a key."""
         self._standing.pop(key, None)

@@ -9,6 +9,8 @@ from typing import Final
 
 # What every rule may use; the columns of its key and the names of its labels come on top.
 PLACEHOLDERS: Final = ("alert", "severity", "value", "limit", "count", "window", "for")
+# What rules over detected values may use besides: what was found, and since when; used since, by the session.
+EXPLAINING: Final = ("signature", "since", "tokens_since", "cost_since")
 
 _TOKEN: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 

@@ -196,6 +196,18 @@ class SeriesRow:
         """Return a quantile over the trailing panes that have ended."""
         return quantile(self._merged(histogram, window_ms), q)
 
+    def began_ms(self, age: str) -> int | None:
+        """Return since when an age has been growing, as its value says."""
+        value = self.gauge(age)
+        return None if value is None else self.now_ms - value
+
+    def alarmed(self) -> bool:
+        """Return True: a case's gauges are what its series say."""
+        return True
+
+    def explain(self, field: str) -> None:
+        """Return None: series have values, not what is behind them."""
+
     def gauge(self, field: str) -> int | None:
         """Return the value that was last given."""
         return self._gauges.get(field)

@@ -74,7 +74,7 @@ EVENTS: Final[dict[str, dict[str, Any]]] = {
     "tool_end": {
         "tool": "search", "status": "timeout", "duration_ms": 30_000, "attempt": 2, "input_bytes": 180,
         "output_bytes": 0, "arguments_hash": "9f86d081884c7d65", "parallel_group": "group-3", "queue_depth": 1,
-        "error_message": "no answer within 30 s",
+        "error_message": "no answer within 30 s", "result_hash": "e3b0c44298fc1c14",
     },
     "cycle": {"phase": "planning", "number": 3, "duration_ms": 140},
     "message": {

@@ -1,8 +1,11 @@
 """What rules see of a row: readings of session rows and of rollup keys at one moment of the partition's clock."""
 
+from streams.fold.findings import DETECTED, find, first_due, overdue, used
 from streams.fold.live import LivePane, LiveRow
+from streams.fold.norms import Norms
 from streams.fold.panes import Panes
 from streams.fold.rollup import LifetimeRow
+from streams.fold.session import ENDED, Finding
 from streams.fold.sketch import quantile
 from streams.fold.spending import Account
 from streams.fold.streamtime import MINUTE_MS
@@ -11,11 +14,12 @@ from streams.fold.streamtime import MINUTE_MS
 class SessionReading:
     """A session's row at a moment; its panes are minutes."""
 
-    __slots__ = ("_now_ms", "_row")
+    __slots__ = ("_norms", "_now_ms", "_row")
 
-    def __init__(self, row: LiveRow, now_ms: int) -> None:
+    def __init__(self, row: LiveRow, now_ms: int, norms: Norms) -> None:
         self._row = row
         self._now_ms = now_ms
+        self._norms = norms
 
     @property
     def now_ms(self) -> int:
@@ -58,14 +62,43 @@ class SessionReading:
         return None
 
     def gauge(self, field: str) -> int | None:
-        """Return how many calls are in flight, or for how long the oldest has been."""
-        calls = self._row.open
+        """Return how many calls are in flight, for how long the oldest has been, or what a detector says."""
         if field == "in_flight":
-            return len(calls)
+            return len(self._row.open)
+        if field.endswith("_ms"):
+            began_ms = self.began_ms(field)
+            return None if began_ms is None else max(self._now_ms - began_ms, 0)
+        found = self.explain(field)
+        if found is None:
+            return 0
+        if field == "loop_tokens":
+            return found.tokens
+        return found.cost_nano_usd if field == "loop_cost_nano_usd" else found.value
+
+    def began_ms(self, age: str) -> int | None:
+        """Return when the oldest call in flight began, or when the first is or will be overdue."""
+        calls = self._row.open
         if not calls:
             return None
-        oldest_ms = min(call.started_ms for call in calls.values())
-        return max(self._now_ms - oldest_ms, 0)
+        if age == "overdue_ms":
+            first = first_due(self._row, self._norms)
+            return None if first is None else first[0]
+        beats = self._row.beats
+        waiting = [call.started_ms for call_id, call in calls.items() if beats.get(call_id) != ENDED]
+        return min(waiting) if waiting else None
+
+    def alarmed(self) -> bool:
+        """Has a call or an error of the session happened again of late?"""
+        trail = self._row.trail
+        return trail is not None and trail.alarmed
+
+    def explain(self, field: str) -> Finding | None:
+        """Return what is behind a gauge of loops or of overdue calls; None: nothing is."""
+        if field in DETECTED:
+            return find(self._row, field, self._now_ms)
+        if field == "overdue_ms":
+            return overdue(self._row, self._norms, self._now_ms)
+        return used(self._row, self._now_ms)
 
 
 def _field(pane: LivePane, field: str) -> int:
@@ -121,4 +154,16 @@ class KeyReading:
 
     def gauge(self, field: str) -> int | None:  # noqa: ARG002  rollup keys have no gauges yet
         """Return None: rollup keys have no gauges."""
+        return None
+
+    def began_ms(self, age: str) -> int | None:  # noqa: ARG002  as above
+        """Return None, for the same reason."""
+        return None
+
+    def alarmed(self) -> bool:
+        """Return False: detectors look at sessions."""
+        return False
+
+    def explain(self, field: str) -> Finding | None:  # noqa: ARG002  as above
+        """Return None, for the same reason."""
         return None

@@ -137,7 +137,7 @@ class SessionsPartition:
             try:
                 if key[:1] == b"i":
                     self._ids.load(int(key[1:]), value)
-                elif not self._judging.load(key, value):
+                elif not (self._cells.norms.load(key, value) or self._judging.load(key, value)):
                     self._take_row(read_row_key(key), value)
             except (msgspec.MsgspecError, struct.error, ValueError) as error:
                 raise unreadable(self._partition, key, error) from error
@@ -436,18 +436,18 @@ class SessionsPartition:
 
     def _read(self, _over: str, key: Key) -> Reading | None:
         row = self._table.peek(key[0])
-        return None if row is None or row.ended_ms else SessionReading(row, self._clock)
+        return None if row is None or row.ended_ms else SessionReading(row, self._clock, self._cells.norms)
 
     def _judge(self) -> None:
         """Judge the sessions that changed, and end the alerts of those that ended."""
-        judging, clock = self._judging, self._clock
+        judging, clock, norms = self._judging, self._clock, self._cells.norms
         for key, row in self._dirty.items():
             if key.__class__ is not str:
                 continue
             if row.ended_ms:
                 judging.end(SESSION, (key,), clock, ENDED_REASON)
             else:
-                judging.touch(SESSION, (key,), SessionReading(row, clock), clock)
+                judging.touch(SESSION, (key,), SessionReading(row, clock, norms), clock)
         self._arming.step(self._rows, judging, clock)
         judging.step(clock, self._read)
 
@@ -468,6 +468,7 @@ class SessionsPartition:
             row.dirty = False
             rows.append((row_key(key), stamped(row, stamp)))
         rows.extend((b"i%d" % segment, packed) for segment, packed in self._ids.changes())
+        rows.extend(self._cells.norms.drain())
         meta = self._advance_meta()
         counters = meta.counters
         complete = Completeness(counters.get("late", 0), counters.get("duplicate", 0), counters.get("rejected", 0))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from streams.fold.session import Finding
 from streams.fold.spending import Account
 from streams.rule.model import Rule
 from streams.rule.parse import parse_rules
@@ -21,6 +22,7 @@ class Row:
     started_ms: dict[str, int] = field(default_factory=dict)  # ages: since when
     gauges: dict[str, int] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
+    found: dict[str, Finding] = field(default_factory=dict)  # what is behind a gauge
 
     def add(self, at_ms: int, **amounts: int) -> None:
         """Let measures grow; `events` grows by one with them."""
@@ -85,6 +87,15 @@ class RowAt:
     def gauge(self, field: str) -> int | None:
         since_ms = self.row.started_ms.get(field)
         return self.row.gauges.get(field) if since_ms is None else self.end_ms - since_ms
+
+    def began_ms(self, age: str) -> int | None:
+        return self.row.started_ms.get(age)
+
+    def alarmed(self) -> bool:
+        return any(self.row.gauges.values())
+
+    def explain(self, field: str) -> Finding | None:
+        return self.row.found.get(field)
 
 
 def rule_of(text: str, *, name: str = "R") -> Rule:

@@ -153,6 +153,7 @@ class Judge:
             live = self.world.owners[SESSIONS, n].state
             assert isinstance(live, SessionsPartition)
             same(_session_rows(part), _session_rows(live), f"rows of sessions {n}, loaded and live")
+            same(_norms(part), _norms(live), f"norms of sessions {n}, loaded and live")
             same(part.counters(), live.counters(), f"counters of sessions {n}, loaded and live")
             same(part.watermark_ms, live.watermark_ms, f"watermark of sessions {n}, loaded and live")
         for n, other in enumerate(self.rollups):
@@ -566,6 +567,15 @@ def same(found: Any, expected: Any, what: object) -> None:
 
 def _session_rows(part: SessionsPartition) -> dict[Any, Any]:
     return {key: session.decode(row.pack()) for key, row in part.sessions()}
+
+
+def _norms(part: SessionsPartition) -> dict[Any, Any]:
+    norms = part._cells.norms
+    return {
+        (kind, name): (norm.bins, norm.calls, norm.deadline_ms, norm.told, norm.shared, norm.last)
+        for kind, known in (("tool", norms.tools), ("model", norms.models))
+        for name, norm in known.items()
+    }
 
 
 def _rollup_rows(part: RollupsPartition) -> dict[Any, Any]:

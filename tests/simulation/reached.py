@@ -19,6 +19,8 @@ _MONEY: Final = (
     "computed_cost_nano_usd", "unpriced", "usage_inconsistent", "aggregates_settled", "aggregates_leafless",
     "aggregate_over_tokens", "aggregate_under_tokens",
 )  # fmt: skip
+# Rules of rules.yaml; circles are too rare where every status is a matter of luck.
+DETECTORS: Final = ("Repeats", "Nothing", "Errors", "Heap", "Overdue", "Dear")
 # Each of these must happen in some life; most happen in most.
 EXPECTED: Final = frozenset({
     "crash", "crash while loading", "crash within a flush", "pause", "fenced", "unknown outcome", "compacted",
@@ -34,6 +36,7 @@ EXPECTED: Final = frozenset({
     "row reset", "row that grew since", "rules changed", "rules loaded", "rules of the settings again",
     *(f"alert {reason}" for reason in (RULE_REMOVED, FOR_RAISED)), "circuit forgotten",
     "order to a circuit", "calls in their order", "rate exceeded in metrics only",
+    *(f"found by {name}" for name in DETECTORS),
     *(f"alert {word}" for word in WORDS.values()), *(f"circuit {state}" for state in STATES.values()),
 })  # fmt: skip
 
@@ -123,4 +126,6 @@ def _in_verdicts(world: World) -> Counter[str]:
             for word in (*WORDS.values(), *STATES.values()):
                 found[f"{noun} forgotten"] += record.value is None
                 found[f"{noun} {word}"] += f'"state":"{word}"'.encode() in (record.value or b"")
+            for name in DETECTORS:
+                found[f"found by {name}"] += f'"alert":"{name}","state":"firing"'.encode() in (record.value or b"")
     return found

@@ -59,6 +59,7 @@ class Traffic:
         self._partitions = partitions
         self._sessions = [f"s-{n}" for n in range(random.randint(1, 7))]
         self._sources = [f"host-{n}" for n in range(random.randint(1, 3))]
+        self._seen = 0
         self._tools = [f"tool-{n}" for n in range(random.randint(1, 6))]
         self._seqs = dict.fromkeys(self._sources, 0)
         self._open: list[dict[str, Any]] = []
@@ -178,6 +179,7 @@ class Traffic:
 
     def _event(self, now_ms: int, session: str) -> Event:
         random = self._random
+        self._seen += 1
         event: Event = {"agent": f"agent-{random.choice('ab')}"}
         if random.random() < 0.93:
             event["session_id"] = session
@@ -188,7 +190,9 @@ class Traffic:
         if self._open and random.random() < 0.45:
             return self._ended(event, now_ms)
         event |= random.choice(_BEGINNINGS)(self)
-        if "call_id" in event and event["kind"] != "token_usage":
+        if event["kind"] == "heartbeat" and self._open:
+            event["call_id"] = self._open[-1]["call_id"]
+        elif "call_id" in event and event["kind"] != "token_usage":
             self._open.append(event.copy())
         return event
 
@@ -209,6 +213,10 @@ class Traffic:
             ended["status"] = random.choice(("success", "success", "error", "timeout", "validation_error", "cancelled"))
             ended |= {"attempt": random.choice((1, 1, 2)), "output_bytes": random.choice((0, 7))}
             self._sometimes(ended, parallel_group="g")
+            # Without a choice, so that seeds mean what they meant: now few calls, now many, with few results.
+            asked = self._seen if self._seen % 60 < 30 else self._seen % 2
+            ended |= {"arguments_hash": f"{asked:016x}"} if self._seen % 9 else {}
+            ended |= {"result_hash": f"{self._seen // 60:016x}"} if self._seen % 7 else {}
         else:
             ended["status"] = random.choice(("success", "success", "error", "timeout", "cancelled"))
         if noun == "a2a":

@@ -25,7 +25,7 @@ from streams.feed.adapters.guarded import Asks, guard_of
 from streams.feed.adapters.runs import Run, runs_of
 from streams.feed.failure import call_status, error_code, message_of, tool_status
 from streams.feed.guard.denial import CallDenied, Denial
-from streams.feed.size import digest, size_bytes
+from streams.feed.size import digest, result_hash, size_bytes
 from streams.feed.timers import Emits, Session
 
 SESSION_KEYS: Final = ("session_id", "conversation_id", "thread_id")
@@ -320,9 +320,10 @@ class Calls:
         status: str | None = None,
         message: str | None = None,
     ) -> None:
-        """End a tool call; `status` for a failure that came back as a result."""
+        """End a tool call; `status` for a failure that came back as a result.  Of the output size and hash are told."""
         status = status or tool_status(error)
         if message is None and error is not None and status != "cancelled":
             message = message_of(error)
         size = size_bytes(output) if output_bytes is None else output_bytes
-        self._runs.end(run_id, status, error, output_bytes=size, error_message=message)
+        same = result_hash(output)
+        self._runs.end(run_id, status, error, output_bytes=size, error_message=message, result_hash=same)

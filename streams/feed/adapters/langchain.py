@@ -31,7 +31,7 @@ from streams.feed.adapters.guarded import Asks, guard_of
 from streams.feed.adapters.runs import Run, runs_of
 from streams.feed.failure import call_status, error_code, error_type, is_pause, message_of, tool_status
 from streams.feed.guard.denial import CallDenied
-from streams.feed.size import digest, size_bytes
+from streams.feed.size import digest, result_hash, size_bytes
 from streams.feed.timers import Emits, Session
 from streams.feed.usage import Usage, usage_of
 
@@ -319,7 +319,8 @@ class AgentStreamsCallback(BaseCallbackHandler):
         failed = getattr(output, "status", None) == "error"
         status: ToolStatus = "error" if failed else "success"
         message = str(content) if failed else None
-        self._runs.end(run_id, status, output_bytes=size_bytes(content), error_message=message)
+        size, same = size_bytes(content), result_hash(content)
+        self._runs.end(run_id, status, output_bytes=size, error_message=message, result_hash=same)
 
     @harmless
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
@@ -330,8 +331,9 @@ class AgentStreamsCallback(BaseCallbackHandler):
     @harmless
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **_: Any) -> None:
         """End a retrieval."""
-        found = sum(size_bytes(getattr(document, "page_content", None)) for document in documents)
-        self._runs.end(run_id, "success", output_bytes=found)
+        texts = [getattr(document, "page_content", None) for document in documents]
+        found = sum(size_bytes(text) for text in texts)
+        self._runs.end(run_id, "success", output_bytes=found, result_hash=result_hash(texts))
 
     @harmless
     def on_retriever_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:

@@ -143,7 +143,9 @@ class _Call:
         failed = result.get("isError") is True
         output = sum(size_bytes(text) for text in texts)
         message = "\n".join(text for text in texts if isinstance(text, str)) if failed else None
-        self._calls.end_tool(self.id, output_bytes=output, status="error" if failed else None, message=message)
+        self._calls.end_tool(
+            self.id, output=texts, output_bytes=output, status="error" if failed else None, message=message
+        )
 
 
 def _text(part: Any) -> Any:
