@@ -46,16 +46,8 @@ from streams.fold.session import A2A, ENDED, MODEL, OPEN_MAX, REQUEST, TOOL
 from streams.fold.trace import trace_error, trace_model, trace_tool
 from streams.fold.trail import LiveTrail
 
-ABANDONED: Final = {
-    REQUEST: REQUEST_ABANDONED,
-    MODEL: MODEL_ABANDONED,
-    TOOL: TOOL_ABANDONED,
-}
-CLOSED: Final = {
-    REQUEST: REQUEST_CLOSED,
-    MODEL: MODEL_CLOSED,
-    TOOL: TOOL_CLOSED,
-}
+ABANDONED: Final = {REQUEST: REQUEST_ABANDONED, MODEL: MODEL_ABANDONED, TOOL: TOOL_ABANDONED}
+CLOSED: Final = {REQUEST: REQUEST_CLOSED, MODEL: MODEL_CLOSED, TOOL: TOOL_CLOSED}
 
 
 def _by_match(codes: dict[tuple[str, int], int]) -> list[dict[str, int]]:

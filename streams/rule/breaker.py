@@ -400,6 +400,7 @@ class BreakerBook:
         return BreakerTransition(policy, key, before, copy(state), signal, told=state.exceeded & ~told)
 
     def _arm(self, policy: BreakerPolicy, key: Key, state: BreakerState) -> None:
+        self._watch.drop((policy.over, key))  # an earlier deadline that stands would win, and be of the state before
         if state.state is OPEN:
             self._watch.add((policy.over, key), state.since_ms + policy.wait_ms(state.attempts))
         elif state.state is HALF_OPEN and policy.half_open_for_ms:

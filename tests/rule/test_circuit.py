@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rule.resilience import TARGETS, Breaker, Config
 from rule.rows import Row
@@ -265,6 +265,11 @@ def rules_for(config: Config) -> RuleSet:
 
 @settings(deadline=None, max_examples=400)
 @given(configs, steps, st.booleans())
+@example(  # opened anew while the deadline of half-open still stood
+    Config(1, 1, 0.2, 0.2, 1_000, permitted=1, half_open_ms=700, automatic=True),
+    [("calls", [1]), ("wait", 10), ("calls", [1]), ("wait", 10)],
+    splits=False,
+)
 def test_a_circuit_lives_as_resilience4j_says(config: Config, life: list[tuple[str, object]], splits: bool) -> None:
     """Whatever happens, in one flush or in many, with restarts between them: state, times, window and events."""
     product, oracle = Watched(rules_for(config), splits=splits), Breaker(config, T0)
