@@ -266,8 +266,8 @@ def rules_for(config: Config) -> RuleSet:
 @settings(deadline=None, max_examples=400)
 @given(configs, steps, st.booleans())
 @example(  # opened anew while the deadline of half-open still stood
-    Config(1, 1, 0.2, 0.2, 1_000, permitted=1, half_open_ms=700, automatic=True),
-    [("calls", [1]), ("wait", 10), ("calls", [1]), ("wait", 10)],
+    config=Config(1, 1, 0.2, 0.2, 1_000, permitted=1, half_open_ms=700, automatic=True),
+    life=[("calls", [1]), ("wait", 10), ("calls", [1]), ("wait", 10)],
     splits=False,
 )
 def test_a_circuit_lives_as_resilience4j_says(config: Config, life: list[tuple[str, object]], splits: bool) -> None:
