@@ -17,7 +17,7 @@ from streams.fold.measure import MEASURES
 from streams.fold.rollup import LifetimeHistogram, LifetimeRow, decode_lifetime, encode_row
 from streams.sink.view import BUCKETS
 from streams.stage.plan import Row
-from streams.stage.rollups import LIFETIME
+from streams.stage.rollup_rows import LIFETIME
 from streams.topology import ROLLUPS_CHANGELOG
 from streams.worker import topics
 from streams.worker.connection import KafkaConnection

@@ -66,6 +66,14 @@ GAUGES: Final[Mapping[str, Gauge]] = {
 }
 
 
+# What a rule may look at, by dimension.  Not batch_efficiency: what is shown of it is a mean, which no row holds.
+OF_DIMENSION: Final[Mapping[str, frozenset[str]]] = {
+    AGENT.name: frozenset(GAUGES) - {"tool_queue_depth", "batch_efficiency"},
+    AGENT_TOOL.name: frozenset({"tool_queue_depth"}),
+    TOOL.name: frozenset({"tool_queue_depth"}),
+}
+MILLIONTHS: Final = frozenset({"cpu", "context_used", "temperature"})  # stored × 1e6
+
 _CUSTOM: Final = Gauge("last", PROCESS_TTL_MS)  # × 1e6; a publisher's own, which the settings declare
 
 

@@ -110,6 +110,7 @@ class AlertState(Struct, array_like=True, gc=False):
     resolved_ms: int | None = None
     facts: dict[str, int] | None = None
     why: Finding | None = None  # what a detector had found when this was published
+    limit: int | float | None = None  # what the value was compared with, where the rule names no number
 
 
 class Transition(Struct, frozen=True, gc=False):
@@ -148,6 +149,7 @@ def begin(rule: Rule, key: Key, verdict: Verdict, incarnation: int, now_ms: int)
         count=verdict.count,
         facts=verdict.facts,
         why=verdict.why,
+        limit=verdict.limit,
     )
 
 
@@ -165,7 +167,8 @@ def advance(state: AlertState, signal: Signal, verdict: Verdict | None, now_ms: 
     state.transition += 1
     state.changed_ms = now_ms
     if verdict is not None:
-        state.value, state.count, state.facts = verdict.value, verdict.count, verdict.facts
+        state.value, state.count = verdict.value, verdict.count
+        state.facts, state.limit = verdict.facts, verdict.limit
         state.why = verdict.why or state.why  # the end of a loop does not explain it
     if after is FIRING:
         state.fired_ms = now_ms

@@ -21,6 +21,7 @@ from streams.fold.norms import FLOOR_MS
 from streams.rule.alert import (
     ENDED,
     EXPIRED,
+    FIRING,
     INACTIVE,
     KEPT,
     PENDING,
@@ -39,14 +40,25 @@ from streams.rule.alert import (
     reason_of,
     sense,
 )
-from streams.rule.model import Gauge, Pace, Rule, RuleSet, Sum, Total
-from streams.rule.reading import LOOPING, MOVING, Key, Reading
-from streams.rule.threshold import BREACHED, Verdict, edge_after, judge, recheck_ms
+from streams.rule.learn import Learned, Learning, decode_learned
+from streams.rule.model import Gauge, Pace, Rule, RuleSet, Silence, Sum, Total
+from streams.rule.reading import LOOPING, MOVING, SESSION, Key, Reading
+from streams.rule.threshold import (
+    BREACHED,
+    Verdict,
+    edge_after,
+    held_back,
+    judge,
+    judge_against,
+    recheck_ms,
+    value_of,
+)
 from streams.rule.watch import Watch
 
 LIVE_PER_RULE_MAX: Final = 1_000  # pending or firing, per partition; nobody reads the 1,001st, and each is a row
 RESOLVED_PER_RULE_MAX: Final = 10_000  # about 4 MB; older ones are let go before their time
 RESOLVED_KEPT_MS: Final = 30 * 24 * 60 * 60 * 1000  # then the topic is told to forget them too
+COMPLETE_PPM: Final = 1_000_000
 RECHECKS_PER_RULE_MAX: Final = 500  # per call of due(): a pane's end must not hold the loop
 
 _NONE: Final[tuple[Transition, ...]] = ()
@@ -56,8 +68,8 @@ class _Lane:
     """One rule and its alerts."""
 
     __slots__ = (
-        "ages", "at_edges", "bounded", "detects", "fresh", "live", "moves", "overflowed", "ranges", "removed",
-        "resolved", "rule", "watch",
+        "ages", "at_edges", "bounded", "demanded_ppm", "detects", "fresh", "learning", "live", "live_max", "moves",
+        "overflowed", "ranges", "removed", "resolved", "rule", "watch",
     )  # fmt: skip
 
     def __init__(self, rule: Rule, *, removed: bool = False) -> None:
@@ -74,8 +86,28 @@ class _Lane:
         self.moves = field in MOVING
         self.detects = field in LOOPING
         # fields whose total bounds the value from above, when that can clear a row without looking at its panes
-        self.bounded = rule.value.fields if isinstance(rule.value, Sum | Total) and rule.above else ()
-        self.ranges = not isinstance(rule.value, Total | Gauge)  # its value falls with time
+        known = rule.above and rule.usual is None
+        self.bounded: tuple[str, ...] = rule.value.fields if isinstance(rule.value, Sum | Total) and known else ()
+        # Its value falls with time.  A gauge's too, when its sources fall silent; a session has but one source.
+        self.ranges = not isinstance(rule.value, Total | Silence) and not (
+            isinstance(rule.value, Gauge) and rule.over == SESSION
+        )
+        self.demanded_ppm = rule.complete_ppm
+        self.live_max = min(rule.alerts_max or LIVE_PER_RULE_MAX, LIVE_PER_RULE_MAX)
+        self.learning = None if rule.usual is None else Learning(rule, rule.usual, value_of)
+
+    def moved_by_time(self, in_flight: bool) -> bool:
+        """May time alone move a row's verdict; a row with nothing in flight has no age, but may be silent."""
+        if self.at_edges:
+            return True
+        return self.ages and (in_flight or isinstance(self.rule.value, Silence))
+
+    def judge(self, key: Key, reading: Reading, now_ms: int) -> Verdict:
+        """Compare a row with the rule's limit, or with what is usual for it."""
+        if self.learning is None:
+            return judge(self.rule, reading)
+        limit, samples = self.learning.limit(key, reading, now_ms)
+        return judge_against(self.rule, reading, limit, samples)
 
     def under(self, rule: Rule, *, removed: bool = False) -> "_Lane":
         """Return these alerts under another rule of the same name: each is judged anew at the next call of `due`."""
@@ -83,6 +115,8 @@ class _Lane:
         lane.live, lane.resolved, lane.overflowed = self.live, self.resolved, self.overflowed
         for key in lane.live:
             lane.watch.add(key, 0)
+        if lane.learning is not None and self.learning is not None:
+            lane.learning.inherit(self.learning)
         return lane
 
 
@@ -99,10 +133,13 @@ class AlertBook:
     def __init__(self, rules: RuleSet, origin: str = "") -> None:
         self._origin = origin
         self._lanes = {(rule.name, rule.over): _Lane(rule) for rule in rules.rules}
+        self._learners: list[tuple[Rule, Learning]] = []
         self._over: dict[str, list[_Lane]] = {}
         self._sort()
         self._dirty: dict[tuple[str, str, Key], AlertState | None] = {}
         self._now_ms = -1
+        self._gone: list[bytes] = []  # names of what was learned for rules that are no longer there
+        self.complete_ppm = COMPLETE_PPM  # of the events that came lately; the stage says
         self.newest_incarnation = -1  # the stage keeps it in its meta row, so that no number is ever used twice
 
     # ---- rules --------------------------------------------------------------------------------------------------
@@ -113,6 +150,7 @@ class AlertBook:
         What is unchanged goes on, timers included.  The result is that of a restart with the new rules.
         """
         before, self._lanes = self._lanes, {}
+        learned = {(rule.name, rule.over): learning for rule, learning in self._learners}
         for rule in rules.rules:
             name = rule.name, rule.over
             lane = before.pop(name, None)
@@ -124,8 +162,11 @@ class AlertBook:
             if lane.live or lane.resolved:
                 self._lanes[name] = lane if lane.removed else lane.under(_removed_rule(*name), removed=True)
         self._sort()
+        for name in learned.keys() - {(rule.name, rule.over) for rule, _ in self._learners}:
+            self._gone += [encode_names(*name, key) for key in learned[name].keys()]  # noqa: SIM118  a method of its own
 
     def _sort(self) -> None:
+        self._learners = [(lane.rule, lane.learning) for lane in self._lanes.values() if lane.learning is not None]
         self._over = {}
         for lane in self._lanes.values():
             if not lane.removed:
@@ -134,8 +175,7 @@ class AlertBook:
 
     def fresh(self, over: str, *, in_flight: bool = True) -> bool:
         """Is there a rule of the last `use` that rows of this kind must be armed for; ages need something in flight."""
-        paces = {lane.rule.pace for lane in self._over.get(over, ()) if lane.fresh}
-        return Pace.EDGE in paces or (in_flight and Pace.AGE in paces)
+        return any(lane.fresh and lane.moved_by_time(in_flight) for lane in self._over.get(over, ()))
 
     def arm_fresh(self, over: str, key: Key, now_ms: int) -> None:
         """Do what `arm` does, for the rules that the last `use` brought or changed."""
@@ -171,6 +211,9 @@ class AlertBook:
                     continue
                 if lane.bounded and _sum_of(reading, lane.bounded) <= rule.limit:  # a window holds at most the total
                     continue
+            if lane.demanded_ppm > self.complete_ppm:
+                lane.watch.add(key, edge_after(rule, now_ms))
+                continue
             verdict = judge(rule, reading)
             if verdict.outcome is BREACHED or key in lane.live:
                 transition = self._settle(lane, key, verdict, now_ms)
@@ -206,7 +249,10 @@ class AlertBook:
     def recheck(self, rule: Rule, key: Key, reading: Reading, now_ms: int) -> Transition | None:
         """Judge a row that is due, by the rule it is due for, and note when it is due again."""
         lane = self._lanes[rule.name, rule.over]
-        verdict = judge(rule, reading)
+        if lane.demanded_ppm > self.complete_ppm:  # neither fires nor resolves
+            lane.watch.add(key, edge_after(rule, now_ms))
+            return None
+        verdict = lane.judge(key, reading, now_ms)
         transition = self._settle(lane, key, verdict, now_ms)
         if key not in lane.live:
             self._again(lane, key, reading, verdict, now_ms)
@@ -223,9 +269,8 @@ class AlertBook:
                 lane.watch.add(key, now_ms)
 
     def arms(self, over: str, *, in_flight: bool = True) -> bool:
-        """Is there a rule that `arm` matters for; rows with nothing in flight have no age."""
-        paces = {lane.rule.pace for lane in self._over.get(over, ())}
-        return Pace.EDGE in paces or (in_flight and Pace.AGE in paces)
+        """Is there a rule that `arm` matters for; rows with nothing in flight have no age, but may be silent."""
+        return any(lane.moved_by_time(in_flight) for lane in self._over.get(over, ()))
 
     def _settle(self, lane: _Lane, key: Key, verdict: Verdict, now_ms: int) -> Transition | None:
         now_ms = self._now(now_ms)
@@ -233,6 +278,10 @@ class AlertBook:
         if state is None:
             return self._start(lane, key, verdict, now_ms) if verdict.outcome is BREACHED else None
         before, earlier = state.phase, state.facts
+        if before is FIRING and held_back(lane.rule, verdict):
+            verdict = Verdict(
+                BREACHED, verdict.value, verdict.count, verdict.facts, why=verdict.why, limit=verdict.limit
+            )
         told = advance(state, sense(lane.rule, state, verdict, now_ms), verdict, now_ms)
         if state.phase is not before:
             self._put(lane, key, state)
@@ -244,8 +293,9 @@ class AlertBook:
 
     def _start(self, lane: _Lane, key: Key, verdict: Verdict, now_ms: int) -> Transition | None:
         """Begin a new life, unless too many live already."""
-        if len(lane.live) >= LIVE_PER_RULE_MAX:
+        if len(lane.live) >= lane.live_max:
             lane.overflowed += 1
+            lane.watch.add(key, edge_after(lane.rule, now_ms))  # there may be room by then
             return None
         self.newest_incarnation = max(self.newest_incarnation + 1, now_ms)
         state = begin(lane.rule, key, verdict, self.newest_incarnation, now_ms)
@@ -302,6 +352,8 @@ class AlertBook:
         moved: list[Transition] = []
         for lane in self._over.get(over, ()):
             lane.watch.drop(key)
+            if lane.learning is not None:
+                lane.learning.forget(key)
             state = lane.live.get(key)
             if state is not None:
                 moved.append(self._move(lane, key, state, ENDED, reason, now_ms))
@@ -340,7 +392,7 @@ class AlertBook:
                 yield lane.rule, key, state
 
     def overflowed(self) -> dict[str, int]:
-        """Count, by rule, how often a breach found LIVE_PER_RULE_MAX alerts alive, since this book was made."""
+        """Count, by rule, how often a breach found as many alerts alive as may be, since this book was made."""
         return {lane.rule.name: lane.overflowed for lane in self._lanes.values() if lane.overflowed}
 
     # ---- storage ------------------------------------------------------------------------------------------------
@@ -349,6 +401,29 @@ class AlertBook:
     def changed(self) -> bool:
         """Is there something to store; silent moves count, or a timer that has begun would begin anew after a crash."""
         return bool(self._dirty)
+
+    @property
+    def learned(self) -> bool:
+        """Is there something learned to store."""
+        return bool(self._gone) or any(learning.changed for _, learning in self._learners)
+
+    def drain_learned(self) -> list[tuple[bytes, bytes | None]]:
+        """Return what was learned since the last call as rows (names, what is known or None)."""
+        rows: list[tuple[bytes, bytes | None]] = [(names, None) for names in self._gone]
+        self._gone = []
+        for rule, learning in self._learners:
+            rows += [(encode_names(rule.name, rule.over, key), row) for key, row in learning.drain()]
+        return rows
+
+    def load_learned(self, names: bytes, stored: bytes) -> None:
+        """Take one stored row of what was learned; that of a rule which learns no more is let go."""
+        rule, over, key = decode_names(names)
+        learned: Learned = decode_learned(stored)
+        lane = self._lanes.get((rule, over))
+        if lane is None or lane.learning is None:
+            self._gone.append(names)
+        else:
+            lane.learning.load(key, learned)
 
     def drain(self) -> list[tuple[bytes, bytes | None]]:
         """Return what changed since the last call as rows (names, state or None), each key once."""

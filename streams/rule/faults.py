@@ -55,7 +55,8 @@ def _shown(value: object) -> str:
         return "a number too long to show"
 
 
-def _nearest(word: object, options: Sequence[str], count: int = 1) -> list[str]:
+def nearest(word: object, options: Sequence[str], count: int = 1) -> list[str]:
+    """Return the options that are spelled most like a word, best first."""
     return get_close_matches(word, options, count, 0.5) if isinstance(word, str) else []
 
 
@@ -85,7 +86,7 @@ class Form:
         for key, value in self._data.items():
             if key in names:
                 continue
-            near = _nearest(key, names)
+            near = nearest(key, names)
             hint = (hints or {}).get(key) if isinstance(key, str) else None
             step = hint or (f"write {near[0]}" if near else "remove it")
             self.faults.note(
@@ -123,7 +124,7 @@ class Form:
             return default
         if isinstance(value, str) and value in options:
             return value
-        near = _nearest(value, options)
+        near = nearest(value, options)
         self.fault(key, f"one of {', '.join(options)}", f"write {key}: {near[0] if near else options[0]}")
         return ""
 
@@ -161,7 +162,7 @@ class Form:
         before = len(self.faults)
         for at, name in enumerate(names):
             if name not in options:
-                near = _nearest(name, options, 3) or options[:3]
+                near = nearest(name, options, 3) or options[:3]
                 step = f"write one of {', '.join(near)}" if options else "use another kind of value"
                 self.faults.note(f"{self.place}, {key}", name, "a field that these rows have", step)
             elif name in names[:at]:

@@ -11,7 +11,9 @@ from msgspec import Struct
 
 from streams.fold.circuits import NEVER_SLOW, Guarded, Outcomes
 from streams.rule.budget import Budget, BudgetPolicy
+from streams.rule.formula import Formula
 from streams.rule.reading import EXPLAINED, SUBJECTS, Subject, Unit
+from streams.rule.usual import Usual
 
 ATTEMPTS_MAX: Final = 64  # of which each makes the wait longer; ten to that power is still a number
 
@@ -50,7 +52,11 @@ class Gauge(Struct, frozen=True, tag="gauge"):
     field: str
 
 
-Value: TypeAlias = Sum | Ratio | Quantile | Total | Gauge | Budget
+class Silence(Struct, frozen=True, tag="silence"):
+    """How long the row has not been touched by any event, in ms."""
+
+
+Value: TypeAlias = Sum | Ratio | Quantile | Total | Gauge | Silence | Formula | Budget
 
 
 class Pace(IntEnum):
@@ -62,7 +68,11 @@ class Pace(IntEnum):
 
 
 class Rule(Struct, frozen=True):
-    """One alert rule; `limit` is in `unit`, as stored."""
+    """One alert rule; `limit` is in `unit`, as stored, and 0 where `usual` or `right` says what it is.
+
+    `condition` decides alone; `right` is what it compares the value with first, unless that is `limit`.
+    `when` must be true besides.  Once firing, the alert stays until the value has passed `clear` the other way.
+    """
 
     name: str
     group: str
@@ -81,6 +91,14 @@ class Rule(Struct, frozen=True):
     description: str
     pace: Pace
     stop: bool = False  # while it fires, guards deny calls for its key
+    when: Formula | None = None
+    condition: Formula | None = None
+    right: Formula | None = None
+    usual: Usual | None = None
+    clear: int | float | None = None
+    complete_ppm: int = 0  # of the events that came lately, those that must have been applied before it says anything
+    alerts_max: int = 0  # alive per partition; 0: as many as any rule may have
+    restless: bool = False  # its value changes by itself, though no pane closes on anything
 
     @property
     def subject(self) -> Subject:

@@ -7,26 +7,30 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
-from streams.rule.amount import SHAPES, amount, amount_text
+from streams.rule.amount import amount, amount_text
+from streams.rule.book import LIVE_PER_RULE_MAX
 from streams.rule.budget import BudgetPolicy
 from streams.rule.budgetfile import BUDGETS_MAX, read_budget
 from streams.rule.faults import Faults, Form
+from streams.rule.formula import WINDOW_MS_MAX, Formula
 from streams.rule.model import (
     BreakerPolicy,
     Gauge,
-    Pace,
     Quantile,
     Ratio,
     Rule,
     RuleSet,
     Severity,
+    Silence,
     Sum,
     Total,
     Value,
     explained,
 )
+from streams.rule.parse_condition import Conditions, is_plain, read_conditions
+from streams.rule.parse_limit import Limit, read_limit
 from streams.rule.policy import read_breaker
-from streams.rule.reading import AGES, SUBJECTS, Subject, Unit, unit_of
+from streams.rule.reading import SUBJECTS, Subject, Unit, unit_of
 from streams.rule.wording import EXPLAINING, PLACEHOLDERS, template_fault
 from streams.rule.yamltext import load_yaml
 
@@ -36,16 +40,13 @@ NAME_CHARS_MAX: Final = 128
 LABEL_CHARS_MAX: Final = 256
 TEMPLATE_CHARS_MAX: Final = 1024
 COUNT_MAX: Final = 2**53 - 1
-WINDOW_MS_MAX: Final = 60 * 60_000  # finer panes than an hour's are not kept for longer
 
 SEVERITIES: Final = get_args(Severity)
-COMPARISONS: Final = ("above", "below")
 RESERVED_LABELS: Final = frozenset({"alertname", "severity", *PLACEHOLDERS, *EXPLAINING})
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_:.-]*")
 _LABEL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HINTS: Final = {
-    "expr": "rules here read tables, not PromQL: write value, window, and above or below",
     "annotations": "write summary and description at the rule itself",
     "interval": "remove it: rules run as soon as a row changes",
     "record": "only alerts are read here: write alert",
@@ -112,22 +113,33 @@ def _unique(faults: Faults, key: str, names: list[str]) -> None:
 
 
 def _group(form: Form) -> list[Rule]:
-    form.only(("name", "labels", "rules"), _HINTS)
+    form.only(("name", "labels", "limit", "rules"), _HINTS)
     name = form.text("name", None, chars_max=NAME_CHARS_MAX)
     labels = _labels(form, ())
+    most = form.whole("limit", 0, least=0, most=LIVE_PER_RULE_MAX)
     if not form.has("rules") and form.raw("rules") != []:
         form.fault("rules", "a list of rules", "write rules: and each rule below it with a dash")
-    return [_rule(Form(form.faults, place, rule), name, labels) for place, rule in _mappings(form, "rules")]
+    return [_rule(Form(form.faults, place, rule), name, labels, most) for place, rule in _mappings(form, "rules")]
 
 
 RULE_KEYS: Final = (
     "alert",
     "over",
+    "expr",
+    "absent",
     "value",
+    "when",
     "window",
     "above",
     "below",
+    "clear_below",
+    "clear_above",
+    "at_least",
+    "at_most",
+    "samples",
+    "cold_start",
     "min_count",
+    "complete",
     "for",
     "keep_firing_for",
     "stop",
@@ -141,45 +153,93 @@ RULE_KEYS: Final = (
 _HARMLESS: Final = Sum(())  # stands in for a value that was at fault
 
 
-def _rule(form: Form, group: str, group_labels: Mapping[str, str]) -> Rule:
+def _rule(form: Form, group: str, group_labels: Mapping[str, str], alerts_max: int) -> Rule:
     form.only(RULE_KEYS, _HINTS)
     name = form.text("alert", None, chars_max=NAME_CHARS_MAX)
     if name and not _NAME.fullmatch(name):
         form.fault("alert", "letters, digits and _ : . - after a letter", "write a name such as ToolFailing")
-    over = form.choice("over", tuple(SUBJECTS), None)
+    over = _over(form)
     # an unknown subject is one fault, not one more for every field: look the fields up where most of them are
     subject = SUBJECTS[over or "all"]
-    value = _value(form, subject)
-    unit = _unit(form, value)
-    above, limit = _limit(form, unit)
+    said = read_conditions(form, over or "all", subject)
+    value: Value = said.value or (_HARMLESS if form.has("expr") or form.has("absent") else _value(form, subject))
+    unit = said.unit or (None if said.faulty else _unit(form, value))
+    window_ms = _window(form, subject, value, said)
+    limit = read_limit(form, value, unit, window_ms, said)
+    pace = said.pace(value, limit)
+    value, when, condition, right = said.formulas(value, pace)
     labels = {**group_labels, **_labels(form, subject.columns)}
     return Rule(
         name=name,
         group=group,
         over=over,
         value=value,
-        window_ms=_window(form, subject, value),
-        above=above,
-        limit=limit,
+        window_ms=window_ms,
+        above=limit.above,
+        limit=limit.limit,
         unit=unit or "count",  # after a fault
-        min_count=_min_count(form, value, above=above),
+        min_count=_min_count(form, value, limit, said),
         for_ms=form.duration("for", 0),
         keep_firing_for_ms=form.duration("keep_firing_for", 0),
         severity=form.choice("severity", SEVERITIES, "warning"),
         labels=labels,
         summary=_template(form, "summary", subject, labels, value),
         description=_template(form, "description", subject, labels, value),
-        pace=_pace(value, above=above),
+        pace=pace,
         stop=form.flag("stop", default=False),
+        when=when,
+        condition=condition,
+        right=right,
+        usual=limit.usual,
+        clear=limit.clear,
+        complete_ppm=_complete(form),
+        alerts_max=alerts_max,
+        restless=said.restless(value),
     )
+
+
+def _over(form: Form) -> str:
+    """Read which rows are judged: a name, or several columns in any order (agent×tool, [agent, tool])."""
+    raw = form.raw("over")
+    parts = raw if isinstance(raw, list) else re.split(r"\s*[×*,]\s*", raw) if isinstance(raw, str) else []
+    if len(parts) > 1 and all(isinstance(part, str) for part in parts):
+        for name, subject in SUBJECTS.items():
+            if set(subject.columns) == set(parts) and len(subject.columns) == len(parts) and name in _pairs(parts):
+                return name
+        pairs = [
+            " × ".join(each.columns)
+            for name, each in SUBJECTS.items()
+            if name == "_".join(each.columns) and "_" in name
+        ]
+        form.fault("over", f"columns that rows are kept for together ({', '.join(pairs)})", "write one of them")
+        return ""
+    return form.choice("over", tuple(SUBJECTS), None)
+
+
+def _pairs(parts: list[str]) -> set[str]:
+    return {"_".join(parts), "_".join(reversed(parts))}
+
+
+def _complete(form: Form) -> int:
+    """Read which share of the events must have been in time, in millionths."""
+    if not form.has("complete"):
+        return 0
+    share = amount(form.raw("complete"), "ratio")
+    if share is None or not 0 < share <= 1:
+        form.fault("complete", "a share above 0 and up to 1, such as 95%", "write complete: 95%")
+        return 0
+    return round(share * 1_000_000)
 
 
 def _value(form: Form, subject: Subject) -> Value:
     """Read what is measured; after a fault, a value that nothing else has to find fault with."""
     raw = form.raw("value")
     kinds = ("sum", "ratio", "quantile", "total", "gauge")
+    if is_plain(form):  # one field with a window
+        return Sum(form.fields("value", subject.windowed))
     if not isinstance(raw, dict) or len(raw) != 1:
-        form.fault("value", f"exactly one of {', '.join(kinds)}", "write value: {sum: field}")
+        if not isinstance(raw, str):  # a text was read as an expression
+            form.fault("value", f"an expression, or exactly one of {', '.join(kinds)}", "write value: {sum: field}")
         return _HARMLESS
     inner = Form(form.faults, f"{form.place}, value", raw)
     inner.only(kinds)
@@ -235,6 +295,10 @@ def _unit(form: Form, value: Value) -> Unit | None:
     match value:
         case Gauge():
             return unit_of(value.field)
+        case Silence():
+            return "ms"
+        case Formula():
+            return value.unit
         case Quantile():
             return unit_of(value.of)
         case Ratio():
@@ -256,35 +320,11 @@ def _common(form: Form, fields: tuple[str, ...]) -> Unit | None:
     return units.pop() if len(units) == 1 else None
 
 
-def _limit(form: Form, unit: Unit | None) -> tuple[bool, int | float]:
-    given = [key for key in COMPARISONS if form.has(key)]
-    if len(given) != 1:
-        form.faults.note(f"{form.place}, above", given or None, "exactly one of above and below", "write above: limit")
-        return True, 0
-    key = given[0]
-    above = key == "above"
-    if unit is None:
-        return above, 0
-    limit = amount(form.raw(key), unit)
-    if limit is None:
-        form.fault(key, SHAPES[unit], f"write {key}: {_example(unit)}")
-        return above, 0
-    if limit < 0 or (limit == 0 and not above):
-        form.fault(
-            key, "a limit that can be crossed both ways: no value is ever negative", f"write {key}: {_example(unit)}"
-        )
-    return above, limit
-
-
-def _example(unit: Unit) -> str:
-    return {"us": "30s", "ms": "10m", "nano_usd": "5 USD", "ratio": "0.05"}.get(unit, "10")
-
-
-def _window(form: Form, subject: Subject, value: Value) -> int:
-    if isinstance(value, Total | Gauge):
+def _window(form: Form, subject: Subject, value: Value, said: Conditions) -> int:
+    if said.window_ms is not None or isinstance(value, Total | Gauge | Silence):
         if form.has("window"):
-            form.fault("window", "no window: this value is no sum over time", "remove it")
-        return 0
+            form.fault("window", "no window: this value says itself what time it is of", "remove it")
+        return said.window_ms or 0
     if not form.has("window") and value == _HARMLESS:
         return 0
     if not form.has("window"):
@@ -297,8 +337,8 @@ def _window(form: Form, subject: Subject, value: Value) -> int:
     return window_ms
 
 
-def _min_count(form: Form, value: Value, *, above: bool) -> int:
-    needed = isinstance(value, Ratio) or not above
+def _min_count(form: Form, value: Value, limit: Limit, said: Conditions) -> int:
+    needed = (isinstance(value, Ratio) or not limit.above) and not said.decides
     if needed and not form.has("min_count"):
         form.fault(
             "min_count",
@@ -339,15 +379,3 @@ def _template(form: Form, key: str, subject: Subject, labels: Mapping[str, str],
             key, f"a template of {', '.join(f'{{{name}}}' for name in names)}; {fault}", "write {{ and }} for braces"
         )
     return template
-
-
-def _pace(value: Value, *, above: bool) -> Pace:
-    match value:
-        case Gauge():
-            return Pace.AGE if value.field in AGES and above else Pace.TOUCH
-        case Total():
-            return Pace.TOUCH
-        case Sum():
-            return Pace.TOUCH if above else Pace.EDGE
-        case _:
-            return Pace.EDGE

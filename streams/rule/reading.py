@@ -8,6 +8,7 @@ from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from streams.fold.families import FAMILIES
 from streams.fold.findings import DETECTED
+from streams.fold.gauges import MILLIONTHS, OF_DIMENSION
 from streams.fold.measure import DIMENSIONS, PARTITION
 from streams.fold.session import Finding, Pane
 from streams.fold.shapes import SHAPES
@@ -58,6 +59,15 @@ class Reading(Protocol):
     def explain(self, field: str) -> Finding | None:
         """Return what is behind a gauge that was detected; None: nothing is."""
 
+    def age_ms(self) -> int:
+        """Return how long the row has been there."""
+
+    def quiet_ms(self) -> int:
+        """Return how long no event has touched the row."""
+
+    def at(self, now_ms: int) -> "Reading":
+        """Return the same row as its panes show it at an earlier end; totals and gauges stay those of now."""
+
 
 class Subject(NamedTuple):
     """A kind of row: the labels of its key, how its panes are cut, and what may be asked of it."""
@@ -95,7 +105,7 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
         activity="received" if name == PARTITION.name else "events",
         windowed=frozenset(FAMILIES[name].measures),
         totals=frozenset(FAMILIES[name].measures),
-        gauges=frozenset(),
+        gauges=OF_DIMENSION.get(name, frozenset()),
         histograms=frozenset(FAMILIES[name].histograms),
     )
     for name, dimension in DIMENSIONS.items()
@@ -117,6 +127,10 @@ def unit_of(field: str) -> Unit:
     shape = SHAPES.get(field)
     if shape is not None:
         return "count" if shape.unit == "bytes" else shape.unit
+    if field in MILLIONTHS:
+        return "millionths"
+    if field.endswith("_us"):
+        return "us"
     if field.endswith("_ms"):
         return "ms"
     if field == "tokens" or field.endswith("_tokens"):

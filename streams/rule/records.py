@@ -22,7 +22,8 @@ from streams.rule.breaker import transition_id as breaker_transition_id
 from streams.rule.budget import PPM as BURN_PPM
 from streams.rule.budget import Budget, BudgetPer, words
 from streams.rule.circuit import DISABLED, FAILURE_RATE, FORCED_OPEN, OPEN, PPM, SLOW_RATE, Signal, State
-from streams.rule.model import explained
+from streams.rule.formula import first_comparison
+from streams.rule.model import Rule, explained
 from streams.rule.reading import SUBJECTS, Unit
 from streams.rule.wording import EXPLAINING, render
 
@@ -233,9 +234,9 @@ def alert_record(moved: Transition, completeness: Completeness | None = None) ->
         value_text=words["value"],
         count=state.count,
         unit=rule.unit,
-        limit=rule.limit if known else None,
+        limit=_limit(moved) if known else None,
         limit_text=words["limit"] if known else None,
-        comparison=("above" if rule.above else "below") if known else None,
+        comparison=_comparison(rule) if known else None,
         window_ms=rule.window_ms if known else None,
         for_ms=rule.for_ms if known else None,
         keep_firing_for_ms=rule.keep_firing_for_ms if known else None,
@@ -274,6 +275,19 @@ def _budget(moved: Transition) -> BudgetRecord | None:
     )
 
 
+def _comparison(rule: Rule) -> Literal["above", "below"] | None:
+    """Say on which side of the limit a value is too much; an equation has no sides."""
+    if rule.condition is not None and first_comparison(rule.condition.node).sign in {"==", "!="}:
+        return None
+    return "above" if rule.above else "below"
+
+
+def _limit(moved: Transition) -> int | float | None:
+    """Return what the value was compared with; None where a condition could not say it."""
+    rule, state = moved.rule, moved.state
+    return rule.limit if rule.usual is None and rule.right is None else state.limit
+
+
 def _words(moved: Transition) -> dict[str, str]:
     """Return what a template may name."""
     rule, state = moved.rule, moved.state
@@ -283,7 +297,7 @@ def _words(moved: Transition) -> dict[str, str]:
         "alert": rule.name,
         "severity": state.severity,
         "value": amount_text(state.value, rule.unit),
-        "limit": amount_text(rule.limit, rule.unit),
+        "limit": amount_text(_limit(moved), rule.unit),
         "count": str(state.count),
         "window": duration_text(rule.window_ms),
         "for": duration_text(rule.for_ms),

@@ -61,6 +61,7 @@ class Meta(Struct, array_like=True):
     codec: int
     forgotten_sources: int = 0
     rules: int = 0
+    marks: list[tuple[int, int, int]] = []
 
 
 _decode_meta: Final = msgspec.msgpack.Decoder(Meta).decode

@@ -4,6 +4,7 @@ Never approximates: series are judged by the books of rules, events go through b
 """
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from typing import Final, NamedTuple
 
 import msgspec
@@ -125,6 +126,8 @@ class SeriesRow:
         self._panes: dict[str, dict[int, int]] = {}
         self._gauges: dict[str, int] = {}
         self._bins: dict[str, dict[int, dict[int, int]]] = {}
+        self._began_ms: int | None = None
+        self._touched_ms = 0
 
     def take(self, at_ms: int) -> bool:
         """Take the values of a moment; returns whether the row was touched."""
@@ -139,6 +142,9 @@ class SeriesRow:
                 touched = self._put(name, int(value)) or touched
         if touched and self.subject.activity not in self.series.values:
             self._add(self.subject.activity, 1)  # what touches a row is an event of it
+        if touched:
+            self._touched_ms = self.now_ms
+            self._began_ms = self.now_ms if self._began_ms is None else self._began_ms
         return touched
 
     def _put(self, name: str, value: int) -> bool:
@@ -211,6 +217,20 @@ class SeriesRow:
     def gauge(self, field: str) -> int | None:
         """Return the value that was last given."""
         return self._gauges.get(field)
+
+    def age_ms(self) -> int:
+        """Return how long ago the row was touched first."""
+        return 0 if self._began_ms is None else self.now_ms - self._began_ms
+
+    def quiet_ms(self) -> int:
+        """Return how long nothing has touched the row."""
+        return self.now_ms - self._touched_ms
+
+    def at(self, now_ms: int) -> "SeriesRow":
+        """Return the same row at an earlier end."""
+        earlier = copy(self)
+        earlier.now_ms = now_ms
+        return earlier
 
     def account(self, budget: str) -> Account | None:  # noqa: ARG002  as readings have it
         """Return None: accounts are charged by events, which go through the stage that keeps them."""

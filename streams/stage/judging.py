@@ -11,10 +11,12 @@ from streams.rule.model import Rule, RuleSet
 from streams.rule.reading import Key, Reading
 from streams.rule.records import Completeness, Message, alert_message, breaker_message
 from streams.stage.plan import Row, Send
+from streams.stage.trust import Trust
 from streams.topology import ALERTS, BREAKERS
 
 ALERT_ROW: Final = b"a"
 BREAKER_ROW: Final = b"b"
+LEARNED_ROW: Final = b"e"  # what is expected of a key
 
 NO_RULES: Final = RuleSet()
 
@@ -29,13 +31,16 @@ class Judging:
         self._alerts = AlertBook(rules, origin)
         self._breakers = BreakerBook(rules)
         self._breaker_kinds = {policy.over for policy in rules.breakers}
+        self._demanding = any(rule.complete_ppm for rule in rules.rules)
+        self.trust = Trust()
         self._moved: list[Transition] = []
         self._tripped: list[BreakerTransition] = []
 
     @property
     def changed(self) -> bool:
         """Is there something to write that no row of the stage tells?"""
-        return bool(self._moved or self._tripped or self._alerts.changed or self._breakers.changed)
+        alerts = self._alerts
+        return bool(self._moved or self._tripped or alerts.changed or alerts.learned or self._breakers.changed)
 
     @property
     def newest_incarnation(self) -> int:
@@ -52,6 +57,7 @@ class Judging:
         self._alerts.use(rules)
         self._breakers.use(rules)
         self._breaker_kinds = {policy.over for policy in rules.breakers}
+        self._demanding = any(rule.complete_ppm for rule in rules.rules)
 
     def fresh(self, over: str, *, in_flight: bool = True) -> bool:
         """Must rows of this kind be armed since the last `use`?"""
@@ -71,6 +77,12 @@ class Judging:
             reading = read(rule.over, key)
             if reading is not None:
                 yield rule, key, state, reading
+
+    def weigh(self, now_ms: int, outcomes: Callable[[], tuple[int, int]]) -> None:
+        """Say how whole the numbers are that are judged from now on, if any rule demands it: applied, and lost."""
+        if self._demanding:
+            applied, lost = outcomes()
+            self._alerts.complete_ppm = self.trust.note(now_ms, applied=applied, lost=lost)
 
     def touch(self, over: str, key: Key, reading: Reading, now_ms: int, *, circuit: bool = True) -> None:
         """Judge a row that changed; `circuit` False: it stands for many keys and has no breaker."""
@@ -130,6 +142,8 @@ class Judging:
             self._alerts.load(key[1:], value)
         elif key[:1] == BREAKER_ROW:
             self._breakers.load(key[1:], value)
+        elif key[:1] == LEARNED_ROW:
+            self._alerts.load_learned(key[1:], value)
         else:
             return False
         return True
@@ -142,6 +156,7 @@ class Judging:
         """Return the rows that changed since the last call; `stamp` is the last offset that is in them."""
         rows: list[Row] = [(ALERT_ROW + names, state) for names, state in self._alerts.drain()]
         rows.extend((BREAKER_ROW + names, state) for names, state in self._breakers.drain(stamp))
+        rows.extend((LEARNED_ROW + names, learned) for names, learned in self._alerts.drain_learned())
         return rows
 
     def sends(self, completeness: Completeness) -> list[Send]:

@@ -9,6 +9,7 @@ from streams.fold.session import ENDED, Finding
 from streams.fold.sketch import quantile
 from streams.fold.spending import Account
 from streams.fold.streamtime import MINUTE_MS
+from streams.stage.gauges import GaugeTable
 
 
 class SessionReading:
@@ -100,6 +101,18 @@ class SessionReading:
             return overdue(self._row, self._norms, self._now_ms)
         return used(self._row, self._now_ms)
 
+    def age_ms(self) -> int:
+        """Return how long the session has been going on."""
+        return max(self._now_ms - self._row.started_ms, 0)
+
+    def quiet_ms(self) -> int:
+        """Return how long no event of the session has come."""
+        return max(self._now_ms - self._row.seen_ms, 0)
+
+    def at(self, now_ms: int) -> "SessionReading":
+        """Return the same session at an earlier end."""
+        return SessionReading(self._row, now_ms, self._norms)
+
 
 def _field(pane: LivePane, field: str) -> int:
     value: int = pane.input_tokens + pane.output_tokens if field == "tokens" else getattr(pane, field)
@@ -109,10 +122,12 @@ def _field(pane: LivePane, field: str) -> int:
 class KeyReading:
     """A rollup key's rows at a moment; its panes are 10 s."""
 
-    __slots__ = ("_bins", "_now_ms", "_panes", "_row")
+    __slots__ = ("_bins", "_gauges", "_key", "_now_ms", "_panes", "_row")
 
-    def __init__(self, row: LifetimeRow, panes: Panes, now_ms: int) -> None:
+    def __init__(self, row: LifetimeRow, panes: Panes, now_ms: int, gauges: GaugeTable, key: str) -> None:
         self._row = row
+        self._gauges = gauges
+        self._key = key
         self._bins: dict[tuple[str, int], dict[int, int]] = {}  # merged once per reading
         self._panes = panes
         self._now_ms = now_ms
@@ -152,12 +167,8 @@ class KeyReading:
             bins = self._bins[histogram, window_ms] = self._panes.bins(histogram, window_ms, self._now_ms)
         return bins
 
-    def gauge(self, field: str) -> int | None:  # noqa: ARG002  rollup keys have no gauges yet
-        """Return None: rollup keys have no gauges."""
-        return None
-
-    def began_ms(self, age: str) -> int | None:  # noqa: ARG002  as above
-        """Return None, for the same reason."""
+    def began_ms(self, age: str) -> int | None:  # noqa: ARG002  no gauge of a rollup key is an age
+        """Return None: what grows by itself belongs to sessions."""
         return None
 
     def alarmed(self) -> bool:
@@ -167,3 +178,19 @@ class KeyReading:
     def explain(self, field: str) -> Finding | None:  # noqa: ARG002  as above
         """Return None, for the same reason."""
         return None
+
+    def gauge(self, field: str) -> int | None:
+        """Return what the sources that still hold say together."""
+        return self._gauges.value(field, self._key, self._now_ms)
+
+    def age_ms(self) -> int:
+        """Return how long ago the key's first event came."""
+        return max(self._now_ms - self._row.created_ms, 0)
+
+    def quiet_ms(self) -> int:
+        """Return how long nothing has been added to the key."""
+        return max(self._now_ms - self._row.touched_ms, 0)
+
+    def at(self, now_ms: int) -> "KeyReading":
+        """Return the same key at an earlier end."""
+        return KeyReading(self._row, self._panes, now_ms, self._gauges, self._key)

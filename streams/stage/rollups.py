@@ -10,9 +10,8 @@ from typing import Final
 from zlib import crc32
 
 import msgspec
-from msgspec import Struct
 
-from streams.errors import InvariantBroken, SequenceGap, StateRefused
+from streams.errors import InvariantBroken, SequenceGap
 from streams.fold.baseline import concerns, reset
 from streams.fold.gauges import gauge_of
 from streams.fold.measure import DIMENSIONS
@@ -41,53 +40,25 @@ from streams.stage.keys import dimension_key
 from streams.stage.loading import compact
 from streams.stage.plan import Plan, Row, SourceRecord
 from streams.stage.readings import KeyReading
+from streams.stage.rollup_rows import (
+    LIFETIME,
+    META_KEY,
+    NO_DIGEST,
+    PANE,
+    Meta,
+    Upstream,
+    decode_meta,
+    encode_meta,
+    lifetime_key,
+    newer,
+    pane_key,
+    unreadable,
+)
 from streams.topology import ROLLUPS_STAGE
 
-META_CODEC: Final = 1
-META_KEY: Final = b"m"
-LIFETIME: Final = b"l"
-PANE: Final = b"p"
-NO_DIGEST: Final = -1  # in rows of releases that kept none
 COARSEN_PER_STEP: Final = 2_000  # panes moved per tick or plan, so that a wave of them never holds the loop
 
-
-class Upstream(Struct, array_like=True):
-    """What is known of one partition of the first stage."""
-
-    sequence: int = 0
-    events: int = 0
-    watermark_ms: int = -1
-    late: int = 0
-    duplicate: int = 0
-    rejected: int = 0
-    digest: int = NO_DIGEST  # of the last batch
-
-
-class Meta(Struct, array_like=True):
-    """What a partition remembers beside its rows."""
-
-    next_offset: int
-    clock_ms: int
-    upstreams: dict[int, Upstream]
-    incarnation: int = -1  # the newest of any alert
-    codec: int = META_CODEC
-    forgotten_sources: int = 0  # of gauges, because a row had no room
-    rules: int = 0  # version of the rules that alerts were last judged by
-
-
 _decode_batch: Final = msgspec.json.Decoder(RollupBatch).decode
-_encode_meta: Final = msgspec.msgpack.Encoder().encode
-_decode_meta: Final = msgspec.msgpack.Decoder(Meta).decode
-
-
-def lifetime_key(key: str) -> bytes:
-    """Write the changelog key of a lifetime row."""
-    return LIFETIME + key.encode()
-
-
-def pane_key(pane: PaneKey, key: str) -> bytes:
-    """Write the changelog key of a pane row: size and start in ms, then the key it belongs to."""
-    return b"p%d:%d:" % pane + key.encode()
 
 
 class Keyed:
@@ -179,12 +150,12 @@ class RollupsPartition:
                 elif not self._judging.load(key, value):
                     raise ValueError("no row has such a key")
             except (msgspec.MsgspecError, ValueError) as error:
-                raise _unreadable(self._partition, key, error) from error
+                raise unreadable(self._partition, key, error) from error
         for key, value in panes:
             try:
                 self._take_pane(key.split(b":", 2)[2].decode(), decode_pane(value))
             except (msgspec.MsgspecError, ValueError, LookupError) as error:
-                raise _unreadable(self._partition, key, error) from error
+                raise unreadable(self._partition, key, error) from error
         self._judging.loaded()
         for keyed in self._keyed.values():
             if keyed.row.ordinal >= 0:
@@ -192,17 +163,13 @@ class RollupsPartition:
             self._judging.arm(keyed.row.dimension, keyed.row.labels, self._clock)
 
     def _take_meta(self, stored: bytes) -> None:
-        try:
-            meta = _decode_meta(stored)
-        except msgspec.DecodeError as error:
-            raise _newer(self._partition, f"its meta row cannot be read ({error})") from error
-        if meta.codec != META_CODEC:
-            raise _newer(self._partition, f"its meta row has version {meta.codec}, this program reads {META_CODEC}")
+        meta = decode_meta(self._partition, stored)
         self._next, self._started = meta.next_offset, True
         self._clock, self._upstreams = meta.clock_ms, meta.upstreams
         self._judging.newest_incarnation = meta.incarnation
         self._gauges.forgotten = meta.forgotten_sources
         self._judged_by = meta.rules
+        self._judging.trust.load(meta.marks, *self._outcomes())
 
     def _take_row(self, key: str, row: LifetimeRow) -> None:
         self._keyed[key] = Keyed(key, row)
@@ -243,7 +210,7 @@ class RollupsPartition:
                 "Only the first stage may write to this topic: check its ACL."
             ) from error
         if batch.schema != BATCH_SCHEMA:
-            raise _newer(self._partition, f"a batch has schema {batch.schema}, this program reads {BATCH_SCHEMA}")
+            raise newer(self._partition, f"a batch has schema {batch.schema}, this program reads {BATCH_SCHEMA}")
         return batch
 
     def _expected(self, batch: RollupBatch, record: SourceRecord) -> bool:
@@ -297,7 +264,7 @@ class RollupsPartition:
             try:
                 add_delta(keyed.row, pane, delta, log_bins=self._log_bins)
             except LookupError as error:
-                raise _newer(self._partition, f"a batch has a histogram that is unknown here ({error})") from error
+                raise newer(self._partition, f"a batch has a histogram that is unknown here ({error})") from error
             self._accounts.charge(keyed.row, delta, clock_ms)
             keyed.row.touched_ms = clock_ms
             self._dirty_rows[keyed.key] = keyed
@@ -306,7 +273,7 @@ class RollupsPartition:
         """Take gauges, whatever a torn transaction left: an observation that is known already changes nothing."""
         for name in delta.gauges:
             if gauge_of(name) is None:
-                raise _newer(self._partition, f"a batch has the gauge {name}, which is unknown here")
+                raise newer(self._partition, f"a batch has the gauge {name}, which is unknown here")
         self._gauges.take(keyed.key, keyed.row, delta.labels, delta.gauges, self._clock)
 
     def _take_outcomes(self, row: LifetimeRow, outcomes: bytes, offset: int) -> None:
@@ -314,7 +281,7 @@ class RollupsPartition:
         try:
             self._judging.outcomes(row.dimension, row.labels, outcomes, offset, self._clock)
         except ValueError as error:
-            raise _newer(self._partition, f"a batch has outcomes that cannot be read ({error})") from error
+            raise newer(self._partition, f"a batch has outcomes that cannot be read ({error})") from error
 
     def _admit(self, delta: Delta) -> Keyed:
         """Give a key its row: one of its own while its dimension has room here, else the overflow row."""
@@ -323,7 +290,7 @@ class RollupsPartition:
         if keyed is None:
             dimension = DIMENSIONS.get(delta.dimension)
             if dimension is None:
-                raise _newer(self._partition, f"a batch has the dimension {delta.dimension}, which is unknown here")
+                raise newer(self._partition, f"a batch has the dimension {delta.dimension}, which is unknown here")
             ordinal = self._named.get(delta.dimension, 0)
             if ordinal < -(-dimension.rows_max // self._partitions):
                 self._named[delta.dimension] = ordinal + 1
@@ -362,6 +329,7 @@ class RollupsPartition:
         self._clock = now_ms
         self._coarsen()
         self._gauges.expire(now_ms)
+        self._judging.weigh(self._clock, self._outcomes)
         self._judging.step(now_ms, self._read)
 
     def _hold(self, at: PaneKey, key: str) -> None:
@@ -424,15 +392,22 @@ class RollupsPartition:
             return None
         if self._accounts.open(keyed.row, keyed.panes, self._clock):
             self._reset_rows[keyed.key] = keyed
-        return KeyReading(keyed.row, keyed.panes, self._clock)
+        return KeyReading(keyed.row, keyed.panes, self._clock, self._gauges, keyed.key)
 
     def _judge(self) -> None:
-        judging, clock = self._judging, self._clock
+        self._judging.weigh(self._clock, self._outcomes)
+        judging, clock, gauges = self._judging, self._clock, self._gauges
         for keyed in self._dirty_rows.values():
             row = keyed.row
-            reading = KeyReading(row, keyed.panes, clock)
+            reading = KeyReading(row, keyed.panes, clock, gauges, keyed.key)
             judging.touch(row.dimension, row.labels, reading, clock, circuit=row.ordinal >= 0)
         judging.step(clock, self._read)
+
+    def _outcomes(self) -> tuple[int, int]:
+        """Count what was applied in the first stage, and what came late or was rejected."""
+        upstreams = self._upstreams.values()
+        lost = sum([upstream.late + upstream.rejected for upstream in upstreams])
+        return sum([upstream.events - upstream.duplicate for upstream in upstreams]) - lost, lost
 
     def _completeness(self) -> Completeness:
         upstreams = self._upstreams.values()
@@ -468,9 +443,9 @@ class RollupsPartition:
         incarnation, forgotten = self._judging.newest_incarnation, self._gauges.forgotten
         meta = Meta(
             self._next, self._clock, self._upstreams, incarnation, forgotten_sources=forgotten,
-            rules=self._judging.version,
+            rules=self._judging.version, marks=self._judging.trust.marks,
         )  # fmt: skip
-        rows.append((META_KEY, _encode_meta(meta)))
+        rows.append((META_KEY, encode_meta(meta)))
         self._judged_by = meta.rules
         self._dirty_rows, self._reset_rows, self._dirty_panes = {}, {}, {}
         self._fed, self._passed = 0, False
@@ -484,17 +459,3 @@ def _is_last(batch: RollupBatch, digest: int, upstream: Upstream) -> bool:
 
 def _upstream(source: int) -> str:
     return f"source partition {source}" if source >= 0 else f"commands partition {-1 - source}"
-
-
-def _unreadable(partition: int, key: bytes, error: Exception) -> StateRefused:
-    return StateRefused(
-        f"rollups partition {partition}: the row {key!r} of its changelog cannot be read ({error!r}). A newer release "
-        "or somebody else wrote it: run that release, restore the topic, or start over under another topic prefix."
-    )
-
-
-def _newer(partition: int, what: str) -> StateRefused:
-    return StateRefused(
-        f"rollups partition {partition}: {what}. The state was written by a newer release: run that release, "
-        "or start over under another topic prefix."
-    )

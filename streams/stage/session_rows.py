@@ -11,6 +11,7 @@ from msgspec import Struct
 from streams.errors import StateRefused
 from streams.fold.live import LiveRow
 from streams.fold.session import RowKey
+from streams.stage.trust import Mark
 
 META_CODEC: Final = 1
 META_KEY: Final = b"m"
@@ -27,6 +28,7 @@ class Meta(Struct, array_like=True):
     incarnation: int = -1  # the newest of any alert
     codec: int = META_CODEC
     rules: int = 0  # version of the rules that alerts were last judged by
+    marks: list[Mark] = []  # how whole the numbers were lately, while a rule demands to know
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode

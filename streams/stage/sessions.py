@@ -47,6 +47,7 @@ from streams.stage.session_rows import (
     unreadable,
 )
 from streams.stage.session_table import SessionTable
+from streams.stage.trust import outcomes_of
 from streams.topology import SESSIONS_STAGE
 
 __all__ = ["Meta", "SessionsPartition", "read_row_key", "row_key"]
@@ -56,7 +57,6 @@ ARRAY: Final = ord("[")
 SESSIONS_MAX: Final = 1_000_000  # rows per partition; beyond it the one idle for longest is ended and counted
 EVICT_TRIES: Final = 64  # stale deadlines skipped per eviction
 EXPIRE_PER_TICK: Final = 5_000  # rows looked at per tick, so that a wave of idle sessions never holds the loop
-
 ENDED_REASON: Final = "session_ended"
 
 
@@ -158,6 +158,7 @@ class SessionsPartition:
         self._next, self._started = meta.next_offset, True
         self._watermark, self._clock = meta.watermark_ms, meta.clock_ms
         self._judging.newest_incarnation = meta.incarnation
+        self._judging.trust.load(meta.marks, *outcomes_of(self.counters()))
 
     def _take_row(self, key: RowKey, value: bytes) -> None:
         head = session.head(value)
@@ -362,6 +363,7 @@ class SessionsPartition:
         for key in self._idle.due(now_ms, EXPIRE_PER_TICK):
             self._expire(key, now_ms)
         self._arming.step(self._rows, self._judging, now_ms)
+        self._judging.weigh(self._clock, lambda: outcomes_of(self.counters()))
         self._judging.step(now_ms, self._read)
         self._table.age(now_ms, self._dirty)
 
@@ -441,6 +443,7 @@ class SessionsPartition:
     def _judge(self) -> None:
         """Judge the sessions that changed, and end the alerts of those that ended."""
         judging, clock, norms = self._judging, self._clock, self._cells.norms
+        judging.weigh(clock, lambda: outcomes_of(self.counters()))
         for key, row in self._dirty.items():
             if key.__class__ is not str:
                 continue
@@ -492,8 +495,6 @@ class SessionsPartition:
         if received:
             counted["received"] = received
         sequences = dict(self._meta.sequences) if self._meta else {}
-        judging = self._judging
-        return Meta(
-            self._next, self._watermark, self._clock, self.counters(), sequences, judging.newest_incarnation,
-            rules=judging.version,
-        )  # fmt: skip
+        judging, counters = self._judging, self.counters()
+        return Meta(self._next, self._watermark, self._clock, counters, sequences, judging.newest_incarnation,
+                    rules=judging.version, marks=judging.trust.marks)  # fmt: skip

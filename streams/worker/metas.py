@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from streams.stage import rollups, session_rows
+from streams.stage import rollup_rows, session_rows
 from streams.topology import ROLLUPS_STAGE, SESSIONS_STAGE
 from streams.worker.connection import KafkaConnection, edge_errors
 from streams.worker.tail import partition_counts, stop_consumer
@@ -22,7 +22,7 @@ META_KEY: Final = b"m"
 _STAGES: Final = (SESSIONS_STAGE, ROLLUPS_STAGE)
 _rules_of: Final[Mapping[str, Callable[[bytes], int]]] = {
     SESSIONS_STAGE.name: lambda stored: msgspec.msgpack.decode(stored, type=session_rows.Meta).rules,
-    ROLLUPS_STAGE.name: lambda stored: msgspec.msgpack.decode(stored, type=rollups.Meta).rules,
+    ROLLUPS_STAGE.name: lambda stored: msgspec.msgpack.decode(stored, type=rollup_rows.Meta).rules,
 }
 
 

@@ -20,7 +20,7 @@ from streams.event.codec import Rejected
 from streams.event.command import Command, Reset, Scope, decode_command
 from streams.fold.baseline import concerns
 from streams.fold.rollup import LifetimeRow, ResetOrder, decode_lifetime
-from streams.stage import commands, orders, rollups
+from streams.stage import commands, orders, rollup_rows
 from streams.stage.commands import Accepted, upstream_of
 from streams.topology import COMMANDS, COMMANDS_CHANGELOG, DEAD_LETTER, ROLLUPS_CHANGELOG
 from streams.worker.connection import KafkaConnection, edge_errors
@@ -28,7 +28,7 @@ from streams.worker.looking import Following, following, read_whole
 from streams.worker.tail import Records
 
 POLL_S: Final = 0.02
-_decode_meta: Final = msgspec.msgpack.Decoder(rollups.Meta).decode
+_decode_meta: Final = msgspec.msgpack.Decoder(rollup_rows.Meta).decode
 
 
 class Outcome(StrEnum):
@@ -63,7 +63,7 @@ class Seen:
     """What the workers have committed, as far as it concerns commands."""
 
     rows: dict[bytes, bytes] = field(default_factory=dict)  # lifetime rows
-    upstreams: dict[int, Mapping[int, rollups.Upstream]] = field(default_factory=dict)  # by rollups partition
+    upstreams: dict[int, Mapping[int, rollup_rows.Upstream]] = field(default_factory=dict)  # by rollups partition
     accepted: dict[bytes, bytes] = field(default_factory=dict)
     next_offsets: dict[int, int] = field(default_factory=dict)  # by commands partition
 
@@ -73,9 +73,9 @@ class Seen:
             key, value = record.key, record.value
             if suffix == COMMANDS_CHANGELOG.suffix:
                 self._take_command(partition, key, value)
-            elif key == rollups.META_KEY and value is not None:
+            elif key == rollup_rows.META_KEY and value is not None:
                 self.upstreams[partition] = _decode_meta(value).upstreams
-            elif key[:1] == rollups.LIFETIME:
+            elif key[:1] == rollup_rows.LIFETIME:
                 _put(self.rows, b"%d:" % partition + key, value)
 
     def _take_command(self, partition: int, key: bytes, value: bytes | None) -> None:

@@ -19,7 +19,7 @@ from streams.fold.session import SessionRow, ToolTotals
 from streams.fold.sketch import quantile
 from streams.sink.view import Group, View
 from streams.stage import commands as commands_stage
-from streams.stage import rollups, sessions
+from streams.stage import rollup_rows, sessions
 from streams.stage.keys import dimension_key
 from streams.stage.sessions import read_row_key
 from streams.topology import COMMANDS_CHANGELOG, ROLLUPS_CHANGELOG, SESSIONS_CHANGELOG
@@ -31,7 +31,7 @@ _PROCESS: Final = b"p"
 _CLOSED: Final = b"c"
 _META: Final = b"m"
 _decode_meta: Final = msgspec.msgpack.Decoder(sessions.Meta).decode
-_decode_rollups_meta: Final = msgspec.msgpack.Decoder(rollups.Meta).decode
+_decode_rollups_meta: Final = msgspec.msgpack.Decoder(rollup_rows.Meta).decode
 
 # Every number of a session's row is a sum, except these.
 _NOT_SUMS: Final = {"started_ms", "last_ms", "seen_ms", "incarnation", "ended_ms", "stamp"}
@@ -150,7 +150,7 @@ class RollupTable:
     """
 
     def __init__(self) -> None:
-        self.meta: dict[int, rollups.Meta] = {}
+        self.meta: dict[int, rollup_rows.Meta] = {}
         self._view = View(1, {name: dimension.rows_max for name, dimension in DIMENSIONS.items()})
         self._panes: dict[str, dict[tuple[int, PaneKey], bytes]] = {}  # by key, then partition and pane
 
@@ -158,7 +158,7 @@ class RollupTable:
         """Take a row; no value deletes it."""
         if key == _META and value is not None:
             self.meta[partition] = _decode_rollups_meta(value)
-        if key[:1] != rollups.PANE:
+        if key[:1] != rollup_rows.PANE:
             self._view.feed(partition, [(key, value)])
             return
         size, start, name = key[1:].split(b":", 2)

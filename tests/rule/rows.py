@@ -97,6 +97,15 @@ class RowAt:
     def explain(self, field: str) -> Finding | None:
         return self.row.found.get(field)
 
+    def age_ms(self) -> int:
+        return self.end_ms - min((at_ms for at_ms, _, _ in self.row.entries), default=self.end_ms)
+
+    def quiet_ms(self) -> int:
+        return self.end_ms - max((at_ms for at_ms, _, _ in self.row.entries), default=self.end_ms)
+
+    def at(self, now_ms: int) -> "RowAt":
+        return RowAt(self.row, now_ms)
+
 
 def rule_of(text: str, *, name: str = "R") -> Rule:
     """Read one rule from its lines, or from `key: value` pairs on one line, separated by semicolons."""

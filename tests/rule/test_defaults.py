@@ -5,7 +5,7 @@ from rule.rows import NOW_MS, Row
 
 from streams.rule.book import AlertBook
 from streams.rule.defaults import default_rules, defaults_text
-from streams.rule.model import Gauge, Quantile, Ratio, Rule, Sum
+from streams.rule.model import Gauge, Quantile, Ratio, Rule, Sum, Total
 from streams.rule.parse import parse_rules
 from streams.rule.reading import SUBJECTS, unit_of
 from streams.rule.records import alert_record
@@ -28,8 +28,10 @@ def worst(rule: Rule) -> Row:
             row.add(at_ms, **{value.fields[0]: int(rule.limit) + 1})
         case Gauge():
             row.started_ms[value.field] = NOW_MS - int(rule.limit) - 1
-        case _:
+        case Total():
             row.add(at_ms, **{value.fields[0]: int(rule.limit) + 1})
+        case _:
+            raise AssertionError(f"{rule.name}: no row for {value}")
     return row
 
 

@@ -10,10 +10,11 @@ from rule.rows import rule_of
 
 from streams.errors import ConfigError
 from streams.rule.defaults import defaults_text
-from streams.rule.model import BreakerPolicy, Gauge, Pace, Quantile, Ratio, RuleSet, Sum, Total
+from streams.rule.model import BreakerPolicy, Gauge, Pace, Quantile, Ratio, RuleSet, Silence, Sum, Total
 from streams.rule.parse import RULE_KEYS, parse_rules
 from streams.rule.policy import BREAKER_KEYS
 from streams.rule.reading import SUBJECTS
+from streams.rule.usual import Usual
 
 GOOD = """
 groups:
@@ -137,7 +138,8 @@ SUM: Final = {"alert": "R", "over": "all", "value": {"sum": "events"}, "window":
         ("value: {sum: [errors, cost_nano_usd]}", ["fields of one unit"]),
         ("value: {mean: events}", ["value, mean = 'events'", "no such key"]),
         ("value: {sum: events, total: events}", ["exactly one of sum, ratio"]),
-        ("value: events", ["value = 'events'", "write value: {sum: field}"]),
+        ("value: [events]", ["value = ['events']", "write value: {sum: field}"]),
+        ("value: evnts", ["value = 'evnts'", "write one of events"]),
         ("value: {quantile: {of: model_duration, q: 95}}\nabove: 1s", ["q = 95", "write q: 0.95"]),
         ("value: {quantile: {of: events, q: 0.5}}\nabove: 1s", ["of = 'events'", "a field that these rows have"]),
         ("value: {quantile: model_duration}", ["a mapping with of and q"]),
@@ -173,7 +175,9 @@ SUM: Final = {"alert": "R", "over": "all", "value": {"sum": "events"}, "window":
         ("labels: {severity: x}", ["does not set itself"]),
         ("summary: '{tool}'", ["summary = '{tool}'", "there is no {tool}"]),
         ("description: '50}'", ["has no partner", "for braces"]),
-        ("expr: up == 0", ["expr = 'up == 0'", "not PromQL"]),
+        ("value: ~\nwindow: ~\nabove: ~\nexpr: up == 0", ["expr = 'up'", "a field that these rows have"]),
+        ("value: ~\nwindow: ~\nabove: ~\nexpr: events[5m] >", ["it ends too soon", "a field"]),
+        ("expr: events[5m] > 5\nwindow: ~\nabove: ~", ["value = {'sum': 'events'}", "remove one of the two"]),
         ("annotations: {}", ["write summary and description"]),
     ],
 )
@@ -324,7 +328,7 @@ def test_every_field_of_every_subject_can_be_asked_for(over: str) -> None:
     subject = SUBJECTS[over]
     for kind, fields in (("total", subject.totals), ("sum", subject.windowed), ("gauge", subject.gauges)):
         for field in sorted(fields):
-            limit = "5 USD" if field.endswith("usd") else "5m" if field.endswith("_ms") else "5"
+            limit = "5 USD" if field.endswith("usd") else "5m" if field.endswith(("_ms", "_us")) else "5"
             window = "window: 5m" if kind == "sum" else ""
             assert rule_of(f"over: {over}; value: {{{kind}: {field}}}; above: {limit}; {window}").name == "R"
 
@@ -336,3 +340,110 @@ def test_a_rule_may_stop_the_calls_of_its_key_and_says_so_with_true_or_false() -
     assert not parse_rules(rule % "false").rules[0].stop
     with pytest.raises(ConfigError, match="stop"):
         parse_rules(rule % "now")
+
+
+# ---- rules in words --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("over", "found"),
+    [
+        ("agent×tool", "agent_tool"), ("tool * agent", "agent_tool"), ("agent, tool", "agent_tool"),
+        ("[tool, agent]", "agent_tool"), ("agent_tool", "agent_tool"), ("[tool]", ""), ("agent×model", ""),
+        ("[agent, agent]", ""), ("[model, code]", ""),
+    ],
+)  # fmt: skip
+def test_pairs_of_columns_name_the_rows_that_are_kept_for_them(over: str, found: str) -> None:
+    quoted = over if over.startswith("[") else f'"{over}"'
+    text = f"over: {quoted}; value: {{sum: errors}}; window: 1m; above: 2"
+
+    if found:
+        assert rule_of(text).over == found
+    else:
+        with pytest.raises(ConfigError, match="over"):
+            rule_of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("above: 2x baseline 1h", Usual("baseline", 2.0, 0.0, 3_600_000)),
+        ("above: mean + 3 sigma; samples: 20; cold_start: 5; at_least: 4",
+         Usual("mean", 1.0, 3.0, samples=20, cold_start=5, floor=4)),
+        ("below: 0.5x ewma by hour of day; min_count: 1; at_most: 9",
+         Usual("ewma", 0.5, 0.0, hourly=True, floor=9)),
+        ("above: median + 4 mad; samples: 5", Usual("median", 1.0, 4.0, samples=5, cold_start=5)),
+    ],
+)  # fmt: skip
+def test_a_limit_may_be_what_is_usual(text: str, expected: Usual) -> None:
+    rule = rule_of(f"over: tool; value: errors; window: 5m; {text}")
+
+    assert (rule.usual, rule.pace, rule.limit) == (expected, Pace.EDGE, 0)
+
+
+def test_silence_is_a_value_of_its_own() -> None:
+    rule = rule_of("over: tool; absent: 10m")
+
+    assert (rule.value, rule.limit, rule.unit, rule.pace, rule.window_ms) == (Silence(), 600_000, "ms", Pace.AGE, 0)
+
+
+def test_what_must_be_whole_and_how_far_back_is_read_in_the_unit_of_the_value() -> None:
+    rule = rule_of(
+        "over: model; value: {quantile: {of: model_duration, q: 0.9}}; window: 5m; above: 3s; clear_below: 2s"
+    )
+
+    assert rule.clear == 2_000_000
+    assert rule_of("over: tool; value: errors; window: 1m; above: 1; complete: 99.5%").complete_ppm == 995_000
+
+
+def test_a_group_s_limit_is_every_rule_s() -> None:
+    groups = [{"name": "g", "limit": 7, "rules": [SUM, {**SUM, "alert": "Other"}]}]
+
+    assert [rule.alerts_max for rule in parse_rules(yaml.safe_dump({"groups": groups})).rules] == [7, 7]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ("above: mean + 3 mad", ["above = 'mean + 3 mad'", "2x baseline 1h, mean + 3 sigma"]),
+        ("above: 2x baseline 5m", ["longer than the window and at most 1h"]),
+        ("above: 2x baseline 2h", ["longer than the window and at most 1h"]),
+        ("above: 2x baseline 1h\nsamples: 5", ["samples = 5", "a baseline has no samples"]),
+        ("above: mean + 3 sigma\nwindow: 30s", ["window = '30s'", "whole minutes"]),
+        ("above: mean + 3 sigma\nsamples: 200", ["samples = 200", "from 3 to 120"]),
+        ("above: mean + 3 sigma\nsamples: 5\ncold_start: 6", ["cold_start = 6", "from 2 to 5"]),
+        ("above: mean + 3 sigma\nat_most: 5", ["at_most = 5", "write at_least"]),
+        ("above: mean + 3 sigma\nat_least: 5s", ["at_least = '5s'", "a number such as 10"]),
+        ("at_least: 5", ["at_least = 5", "the limit is a number"]),
+        ("value: {total: events}\nwindow: ~\nabove: mean + 3 sigma", ["only what has a window has something usual"]),
+        ("value: p95(model_duration[5m])\nwindow: ~\nover: model\nabove: 2x baseline 1h", ["of sums and ratios"]),
+        ("clear_above: 5", ["clear_above = 5", "write clear_below"]),
+        ("clear_below: 11", ["clear_below = 11", "no higher than 1"]),
+        ("clear_below: 5s", ["clear_below = '5s'", "a number such as 10"]),
+        ("complete: 95", ["complete = 95", "write complete: 95%"]),
+        ("complete: 0", ["complete = 0", "above 0"]),
+        ("absent: 10m\nvalue: ~\nwindow: ~", ["above = 1", "absent says it already"]),
+        ("absent: 0\nvalue: ~\nwindow: ~\nabove: ~", ["absent = 0", "from 1s"]),
+        ("when: 5", ["when = 5", "a condition"]),
+        ("when: errors[5m]", ["when = 'errors[5m]'", "a comparison"]),
+        ("value: errors[5m] / 2", ["window = '5m'", "says itself"]),
+        ("value: errors[5m] > 2\nwindow: ~", ["a number to compare", "write expr"]),
+        ("value: ~\nwindow: ~\nabove: ~\nexpr: 5", ["expr = 5", "an expression"]),
+    ],
+)
+def test_a_fault_in_words_is_named_alike(changes: str, says: list[str]) -> None:
+    faults = faults_of(yaml.safe_dump({"groups": [{"name": "g", "rules": [{**SUM, **yaml.safe_load(changes)}]}]}))
+
+    assert len(faults) == 1, faults
+    assert all(word in faults[0] for word in says), faults
+
+
+def test_faults_of_all_rules_and_all_expressions_come_together() -> None:
+    rules = [
+        {"alert": "A", "over": "tool", "expr": "errrors[5m] > 1 and cost_nano_usd[5m] > 3"},
+        {"alert": "B", "over": "tool", "value": "errors[3s]", "above": "lots", "when": "events"},
+        {"alert": "C", "over": "tool", "absent": "soon", "for": "5"},
+    ]
+    faults = faults_of(yaml.safe_dump({"groups": [{"name": "g", "rules": rules}]}))
+
+    assert [sum(f"rule '{name}'" in fault for fault in faults) for name in "ABC"] == [2, 2, 2]

@@ -186,3 +186,25 @@ def test_a_circuit_is_published_with_its_code_and_what_it_was_decided_on() -> No
 def test_names_of_circuits_never_collide(one: str, other: str) -> None:
     assert (breaker_name("tool", (one,)) == breaker_name("tool", (other,))) == (one == other)
     assert (breaker_name("tool", (one, other)) == breaker_name("tool", (other, one))) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict", "limit", "text_of_limit", "comparison"),
+    [
+        ('expr: "errors[5m] > 5"', Verdict(BREACHED, 7), 5, "5", "above"),
+        ('expr: "errors[5m] <= 2 * events[5m]"', Verdict(BREACHED, 7, limit=8.0), 8.0, "8", "below"),
+        ('expr: "errors[5m] == 7"', Verdict(BREACHED, 7), 7, "7", None),
+        ("value: errors; window: 5m; above: mean + 3 sigma", Verdict(BREACHED, 7, limit=4.25), 4.25, "4.25", "above"),
+        ("value: errors; window: 5m; above: mean + 3 sigma", Verdict(BREACHED, 7), None, "no value", "above"),
+        ("absent: 10m", Verdict(BREACHED, 600_001), 600_000, "10m", "above"),
+    ],
+)
+def test_a_record_names_what_the_value_was_compared_with(
+    text: str, verdict: Verdict, limit: float | None, text_of_limit: str, comparison: str | None
+) -> None:
+    (fired,) = moves(rule_of(f"over: tool; {text}"), (0, verdict))
+    record = alert_record(fired)
+
+    assert record
+    assert (record.limit, record.limit_text, record.comparison) == (limit, text_of_limit, comparison)
+    assert f"limit {text_of_limit}" in record.description

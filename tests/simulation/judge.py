@@ -46,7 +46,7 @@ from streams.fold.baseline import reset_ms
 from streams.fold.rollup import LifetimeRow, PaneRow
 from streams.fold.session import OVERFLOW, SessionRow
 from streams.rule.alert import RULE_REMOVED
-from streams.stage import commands, rollups, session_rows
+from streams.stage import commands, rollup_rows, session_rows
 from streams.stage.commands import CommandsPartition
 from streams.stage.deadletter import LETTERS_PER_RECORD_MAX
 from streams.stage.plan import StagePartition
@@ -59,7 +59,7 @@ SPENT: Final = {"request_tokens", "request_cost", "request_cycles"}
 # Where a meta row has the version of the rules.
 RULES_AT: Final = {
     SESSIONS: session_rows.Meta.__struct_fields__.index("rules"),
-    ROLLUPS: rollups.Meta.__struct_fields__.index("rules"),
+    ROLLUPS: rollup_rows.Meta.__struct_fields__.index("rules"),
 }
 SESSION_FIELDS: Final = (
     "events", "late", "errors", "heartbeats", "requests", "request_errors", "request_us", "model_calls", "model_errors",

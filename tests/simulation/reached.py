@@ -1,5 +1,6 @@
 """What has happened in a life?  A simulation that never gets anywhere is always right."""
 
+import json
 from collections import Counter
 from itertools import pairwise
 from typing import Final
@@ -9,7 +10,7 @@ from simulation.broker import EVENTS, ROLLUPS
 from simulation.circuits import ended
 from simulation.judge import Judge
 from simulation.orders import shown_of
-from simulation.rulings import told_reasons
+from simulation.rulings import RULES, told_reasons
 from simulation.verdicts import STATES, WORDS, told
 from simulation.world import World
 
@@ -37,6 +38,7 @@ EXPECTED: Final = frozenset({
     *(f"alert {reason}" for reason in (RULE_REMOVED, FOR_RAISED)), "circuit forgotten",
     "order to a circuit", "calls in their order", "rate exceeded in metrics only",
     *(f"found by {name}" for name in DETECTORS),
+    *(f"rule {rule.name} firing" for rule in RULES.rules if rule.name != "Circles"),  # which need equal statuses
     *(f"alert {word}" for word in WORDS.values()), *(f"circuit {state}" for state in STATES.values()),
 })  # fmt: skip
 
@@ -128,4 +130,8 @@ def _in_verdicts(world: World) -> Counter[str]:
                 found[f"{noun} {word}"] += f'"state":"{word}"'.encode() in (record.value or b"")
             for name in DETECTORS:
                 found[f"found by {name}"] += f'"alert":"{name}","state":"firing"'.encode() in (record.value or b"")
+    for record in told(world.broker, "alerts"):
+        if record.value is not None:
+            alert = json.loads(record.value)
+            found[f"rule {alert['alert']} {alert['state']}"] += 1
     return found

@@ -37,14 +37,14 @@ class Loaded(NamedTuple):
 def vary(random: Random) -> str:
     """Write rules that lack some of the first ones, and have others changed."""
     data = yaml.safe_load(TEXT)
-    (group,) = data["groups"]
-    kept = [rule for rule in group["rules"] if rule["alert"] == UNTOUCHED or random.random() < 0.75]
-    for rule in kept:
-        if rule["alert"] != UNTOUCHED and random.random() < 0.3:
-            rule.update(random.choice(CHANGES))
-        if rule["alert"] in {"Much", "ToolErrors"} and random.random() < 0.3:
-            rule["above"] = random.choice((1, 4, 40))
-    group["rules"] = kept
+    for group in data["groups"]:
+        kept = [rule for rule in group["rules"] if rule["alert"] == UNTOUCHED or random.random() < 0.75]
+        for rule in kept:
+            if rule["alert"] != UNTOUCHED and random.random() < 0.3:
+                rule.update(random.choice(CHANGES))
+            if rule["alert"] in {"Much", "ToolErrors"} and random.random() < 0.3:
+                rule["above"] = random.choice((1, 4, 40))
+        group["rules"] = kept
     if random.random() < 0.3:
         del data["breakers"]
     elif random.random() < 0.5:

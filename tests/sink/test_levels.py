@@ -15,7 +15,7 @@ from streams.sink.exposition import Page
 from streams.sink.levels import Levels
 from streams.sink.view import BUCKETS, GAUGE, LIFETIME, View
 from streams.stage import gauges as stage_gauges
-from streams.stage import rollups
+from streams.stage import rollup_rows
 from streams.stage.gauges import gauge_key
 from streams.stage.keys import dimension_key
 
@@ -40,8 +40,8 @@ def shown(view: View) -> dict[tuple[str, str], Level]:
 
 def test_the_view_knows_the_letter_the_second_stage_writes() -> None:
     assert stage_gauges.GAUGE == GAUGE
-    assert rollups.Meta(0, 0, {}).forgotten_sources == 0
-    assert [*view_module.Meta.__struct_fields__] == [*rollups.Meta.__struct_fields__]
+    assert rollup_rows.Meta(0, 0, {}).forgotten_sources == 0
+    assert [*view_module.Meta.__struct_fields__] == [*rollup_rows.Meta.__struct_fields__]
 
 
 def test_sums_maxima_and_last_words_of_one_row() -> None:

@@ -17,7 +17,7 @@ from streams.rule.parse import parse_rules
 from streams.sink.metric import BREAKERS_MAX, KEYS_MAX
 from streams.sink.verdicts import CIRCUIT_STATES
 from streams.sink.view import BUCKETS, LIFETIME, META, META_CODEC, PANE, View
-from streams.stage import rollups
+from streams.stage import rollup_rows
 from streams.stage.keys import dimension_key
 from streams.topology import ALERTS, BREAKERS
 
@@ -64,8 +64,8 @@ def calls(view: View, dimension: str = "tool") -> dict[tuple[str, ...], int]:
 
 def test_the_view_knows_the_keys_that_the_second_stage_writes() -> None:
     """The folder of stages comes after this one, so the letters stand here again."""
-    assert (rollups.LIFETIME, rollups.PANE, rollups.META_KEY) == (LIFETIME, PANE, META)
-    assert META_CODEC == rollups.META_CODEC
+    assert (rollup_rows.LIFETIME, rollup_rows.PANE, rollup_rows.META_KEY) == (LIFETIME, PANE, META)
+    assert META_CODEC == rollup_rows.META_CODEC
 
 
 def test_rows_of_real_stages_add_up_to_what_the_stages_hold() -> None:
@@ -150,7 +150,9 @@ def test_panes_are_kept_only_when_asked_for() -> None:
 
 
 def meta(next_offset: int, codec: int = META_CODEC) -> tuple[bytes, bytes]:
-    return META, rollups._encode_meta(rollups.Meta(next_offset, 0, {0: rollups.Upstream(1, 10, 5_000)}, codec=codec))
+    return META, rollup_rows.encode_meta(
+        rollup_rows.Meta(next_offset, 0, {0: rollup_rows.Upstream(1, 10, 5_000)}, codec=codec)
+    )
 
 
 @pytest.mark.parametrize(

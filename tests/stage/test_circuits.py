@@ -14,7 +14,8 @@ from streams.rule.circuit import decode_state
 from streams.rule.parse import parse_rules
 from streams.stage.commands import CommandsPartition
 from streams.stage.plan import Send
-from streams.stage.rollups import META_KEY, RollupsPartition
+from streams.stage.rollup_rows import META_KEY
+from streams.stage.rollups import RollupsPartition
 from streams.topology import BREAKERS
 
 RULES: Final = parse_rules("""

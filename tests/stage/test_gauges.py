@@ -28,7 +28,8 @@ from streams.fold.session import OVERFLOW
 from streams.fold.shapes import CUSTOM_PREFIX
 from streams.stage import gauges as stage_gauges
 from streams.stage.gauges import GAUGE, gauge_key
-from streams.stage.rollups import META_KEY, RollupsPartition
+from streams.stage.rollup_rows import META_KEY
+from streams.stage.rollups import RollupsPartition
 from streams.stage.sessions import SessionsPartition
 
 MEMORY = "memory_bytes"

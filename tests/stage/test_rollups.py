@@ -14,7 +14,8 @@ from streams.fold.rollup import Delta, LifetimeRow, RollupBatch, decode_lifetime
 from streams.fold.session import OVERFLOW
 from streams.fold.streamtime import HOUR_MS, MINUTE_MS, PANE_MS
 from streams.rule.parse import parse_rules
-from streams.stage.rollups import META_KEY, RollupsPartition, lifetime_key
+from streams.stage.rollup_rows import META_KEY, lifetime_key
+from streams.stage.rollups import RollupsPartition
 
 RULES = parse_rules("""
 groups:

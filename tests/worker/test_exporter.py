@@ -35,7 +35,7 @@ from truth import recount
 
 from streams.errors import ConfigError, EdgeError, StateRefused
 from streams.rule.parse import parse_rules
-from streams.stage.rollups import LIFETIME
+from streams.stage.rollup_rows import LIFETIME
 from streams.topology import ALERTS, BREAKERS, ROLLUPS_CHANGELOG
 from streams.worker import topics
 from streams.worker.connection import KafkaConnection

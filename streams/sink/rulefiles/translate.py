@@ -5,22 +5,21 @@ What no expression can say, because its numbers are not exported (those of singl
 than Prometheus can see, becomes an alert on the number of keys that the rule itself fires for.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from streams.fold.session import OVERFLOW
 from streams.rule.amount import amount_text, duration_text
 from streams.rule.budget import Budget
-from streams.rule.model import Gauge, Quantile, Ratio, Rule, Sum, Total
+from streams.rule.formula import Formula
+from streams.rule.model import Gauge, Quantile, Ratio, Rule, Silence, Sum, Total
 from streams.rule.reading import SESSION
 from streams.rule.wording import render
 from streams.sink import promql
 from streams.sink.catalog import OF_DIMENSION
-from streams.sink.metric import Metric
-from streams.sink.promql import Suffix
+from streams.sink.rulefiles.expression import SCALES, WINDOW_MS_LEAST, bare, write
 from streams.sink.rulefiles.model import Alert, Record
+from streams.sink.rulefiles.series import Source, Untranslatable, added, measured, observed, present, source_of, summed
 
-WINDOW_MS_LEAST: Final = 60_000  # four scrapes at 15 s: with fewer, one that fails leaves nothing to count
 _VALUES: Final[Mapping[str, str]] = {
     "ratio": "{{ $value | humanizePercentage }}",
     "us": "{{ $value | humanizeDuration }}",
@@ -28,12 +27,6 @@ _VALUES: Final[Mapping[str, str]] = {
     "count": '{{ printf "%.0f" $value }}',
     "tokens": '{{ printf "%.0f" $value }}',
 }
-_ALL: Final = "all"
-_AGENT: Final = "agent"  # every event has one, so their rows add up to everything
-
-
-class Untranslatable(ValueError):
-    """No expression over exported numbers says what the rule says; the message says why."""
 
 
 class Translation(NamedTuple):
@@ -42,13 +35,6 @@ class Translation(NamedTuple):
     alert: Alert
     records: tuple[Record, ...]
     only_counts: str | None = None
-
-
-class _Source(NamedTuple):
-    """The series that hold a field: those of a metric, and the values of its own label (empty: all of them)."""
-
-    metric: Metric
-    values: tuple[str, ...]
 
 
 def translate(rule: Rule) -> Translation:
@@ -85,25 +71,53 @@ def _condition(rule: Rule, records: dict[str, Record]) -> str:
         raise Untranslatable(
             f"its window is {duration_text(rule.window_ms)}, and Prometheus needs {duration_text(WINDOW_MS_LEAST)}"
         )
+    for wrong, reason in _BEYOND:
+        if wrong(rule):
+            raise Untranslatable(reason)
+    if rule.condition is not None:
+        return _counting(rule, bare(write(rule, rule.condition.node, records)))
     count = ""
     match rule.value:
         case Sum():
-            value = _sum(rule, rule.value.fields, records)
+            value = summed(rule, rule.value.fields, records)
         case Total():
-            value = _sum(rule, rule.value.fields, None)
+            value = summed(rule, rule.value.fields, None)
         case Ratio():
-            count = _sum(rule, rule.value.to, records)
-            value = f"{_term(_sum(rule, rule.value.of, records))} / {_term(count)}"
+            count = summed(rule, rule.value.to, records)
+            value = f"{_term(summed(rule, rule.value.of, records))} / {_term(count)}"
         case Quantile():
-            observed = _Source(_observed(rule, rule.value.of), ())
-            count = _added(rule, observed, "_count", records)
-            value = f"histogram_quantile({rule.value.q:g}, {_added(rule, observed, '_bucket', records)})"
+            source = Source(observed(rule, rule.value.of), ())
+            count = added(rule, source, "_count", records)
+            value = f"histogram_quantile({rule.value.q:g}, {added(rule, source, '_bucket', records)})"
         case Gauge():
-            raise Untranslatable(f"{rule.value.field} is not exported")
+            value = present(rule, rule.value.field)
+        case Formula():
+            value = write(rule, rule.value.node, records)
+        case Silence():
+            raise Untranslatable("how long a key has been silent is not exported")
     if not count and rule.min_count:
-        count = _sum(rule, (rule.subject.activity,), None)
+        count = summed(rule, (rule.subject.activity,), None)
     compared = f"{value} {'>' if rule.above else '<'} {_limit(rule)}"
+    if rule.when is not None:
+        compared += f" and {write(rule, rule.when.node, records)}"
     return f"{compared} and {_term(count)} >= {rule.min_count}" if count and rule.min_count else compared
+
+
+# What a rule may ask and no expression over exported series can say, and why.
+_BEYOND: Final[tuple[tuple[Callable[[Rule], bool], str], ...]] = (
+    (lambda rule: rule.usual is not None and rule.usual.learned, "what it has learned of each key is not exported"),
+    (lambda rule: rule.usual is not None, "its limit is another for each key"),
+    (lambda rule: rule.clear is not None, "an expression does not know whether its alert fires already"),
+    (lambda rule: rule.complete_ppm > 0, "how whole the numbers were at that moment is not exported by key"),
+)
+
+
+def _counting(rule: Rule, condition: str) -> str:
+    """Ask besides for as many events as the rule does."""
+    if not rule.min_count:
+        return condition
+    count = summed(rule, (rule.subject.activity,), None)
+    return f"({condition}) and {_term(count)} >= {rule.min_count}"
 
 
 def _term(expr: str) -> str:
@@ -114,78 +128,16 @@ def _limit(rule: Rule) -> str:
     """Write the limit in what the value is exported in."""
     match rule.value:
         case Ratio():
-            scale = _source(rule, rule.value.of[0]).metric.scale / _source(rule, rule.value.to[0]).metric.scale
+            scale = source_of(rule, rule.value.of[0]).metric.scale / source_of(rule, rule.value.to[0]).metric.scale
         case Quantile():
-            scale = _observed(rule, rule.value.of).scale
+            scale = observed(rule, rule.value.of).scale
         case Sum() | Total():
-            scale = _source(rule, rule.value.fields[0]).metric.scale
-        case Gauge() | Budget():
-            scale = 1
+            scale = source_of(rule, rule.value.fields[0]).metric.scale
+        case Gauge():
+            scale = measured(rule, rule.value.field).scale
+        case Formula() | Silence() | Budget():
+            scale = SCALES.get(rule.unit, 1)
     return f"{rule.limit / scale:.15g}"
-
-
-def _sum(rule: Rule, fields: Iterable[str], records: dict[str, Record] | None) -> str:
-    """Add fields up by the rule's key: their growth within its window, or without recordings since the rows began."""
-    found: dict[str, _Source] = {}
-    for field in fields:
-        source = _source(rule, field)
-        before = found.get(source.metric.name)
-        found[source.metric.name] = source if before is None else _Source(source.metric, before.values + source.values)
-    return " + ".join(_added(rule, source, "", records) for source in found.values())
-
-
-def _source(rule: Rule, field: str) -> _Source:
-    """Find the counter that holds a field; a field that others break down (`errors`) is all of those."""
-    over = _AGENT if rule.over == _ALL else rule.over
-    metrics = [metric for metric in OF_DIMENSION[over] if metric.kind == "counter"]
-    for metric in metrics:
-        for part in metric.parts:
-            if part.plus == (field,):
-                return _Source(metric, () if part.value is None else (part.value,))
-    for metric in metrics:
-        if metric.parts and all(part.plus == (f"{field}_{part.value}",) for part in metric.parts):
-            return _Source(metric, ())
-    raise Untranslatable(f"{field} is not exported by {over}")
-
-
-def _observed(rule: Rule, name: str) -> Metric:
-    """Find the histogram of an observation."""
-    over = _AGENT if rule.over == _ALL else rule.over
-    for metric in OF_DIMENSION[over]:
-        if metric.histogram == name:
-            return metric
-    raise Untranslatable(f"{name} is not exported by {over}")
-
-
-def _added(rule: Rule, source: _Source, suffix: Suffix, records: dict[str, Record] | None) -> str:
-    """Add up the series of a source by key; labels of the target stay, so that sites stay apart."""
-    metric, where = source.metric, _where(rule, source)
-    if records is None:
-        series = promql.once(metric.name, f"{metric.name}{where}")
-    else:
-        record = _record(metric, suffix, rule.window_ms)
-        records[record.name] = record
-        series = record.name + where
-    own = [column for column in metric.columns if column not in rule.subject.columns]
-    return f"sum without ({', '.join(own)}) ({series})" if own else series
-
-
-def _record(metric: Metric, suffix: Suffix, window_ms: int) -> Record:
-    """Record how much every series of a metric grew, taking each number once when several exporters show it."""
-    window = duration_text(window_ms)
-    columns = (*metric.columns, *(("le",) if suffix == "_bucket" else ()))
-    name = f"{'_'.join(columns) or 'all'}:{metric.family}{suffix}:increase{window}"
-    return Record(name, promql.grown("increase", metric.name, window, {}, suffix))
-
-
-def _where(rule: Rule, source: _Source) -> str:
-    """Keep the values that are asked for, and leave out the series that stands for many keys: it is nobody's."""
-    metric, values = source
-    matchers = [f'{column}!="{OVERFLOW}"' for column in metric.columns if column in rule.subject.columns]
-    if values and len(values) < len(metric.parts):
-        how = "=" if len(values) == 1 else "=~"
-        matchers.append(f'{metric.own_label}{how}"{"|".join(values)}"')
-    return f"{{{','.join(matchers)}}}" if matchers else ""
 
 
 # ---- words -----------------------------------------------------------------------------------------------------
@@ -197,7 +149,7 @@ def _words(rule: Rule) -> dict[str, str]:
         "alert": rule.name,
         "severity": rule.severity,
         "value": _VALUES.get(rule.unit, '{{ printf "%.4g" $value }}'),
-        "limit": amount_text(rule.limit, rule.unit),
+        "limit": amount_text(rule.limit, rule.unit) if rule.right is None else "what it is compared with",
         "count": f"at least {rule.min_count:,}" if rule.min_count else "the",
         "window": duration_text(rule.window_ms),
         "for": duration_text(rule.for_ms),

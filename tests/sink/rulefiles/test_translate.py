@@ -159,3 +159,71 @@ def test_of_the_shipped_rules_only_those_over_sessions_cannot_be_said() -> None:
     only_count = {each.over for each in default_rules().rules if translate(each).only_counts is not None}
 
     assert {"session"} == only_count
+
+
+# ---- rules in words --------------------------------------------------------------------------------------------
+
+
+def test_an_expression_is_the_same_expression_over_exported_series() -> None:
+    done = translated(
+        'over: tool, expr: "tool_calls_error[5m] / tool_calls_started[5m] > 30% and tool_calls_started[5m] >= 20"'
+    )
+
+    assert done.only_counts is None
+    assert done.alert.expr == (
+        '((sum without (status) (tool_status:agent_tool_calls:increase5m{tool!="__other__",status="error"})'
+        ' / tool:agent_tool_calls_started:increase5m{tool!="__other__"}) > 0.3)'
+        ' and (tool:agent_tool_calls_started:increase5m{tool!="__other__"} >= 20)'
+    )
+    assert "limit 30%" in done.alert.description
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ('expr: "cost_nano_usd[5m] > 5 USD"', "> 5"),
+        ('expr: "p95(model_duration[5m]) > 1m30s"', "histogram_quantile(0.95, "),
+        ('expr: "p95(model_duration[5m]) > 1m30s"', "> 90"),
+        ('expr: "count(model_duration[5m]) > 3"', "_count:increase5m"),
+        ('expr: "errors > 1"', "agent_errors_total"),
+        ('expr: "events[55m] offset 5m > 1"', 'increase55m{agent!="__other__"} offset 5m'),
+        ('expr: "-events[1m] < -3 or abs(events[1m] - 5) > 2"', "abs("),
+        ('value: "events[1m] * 2", above: 7, when: "events[5m] > 3", min_count: 4', ">= 4"),
+    ],
+)
+def test_units_are_exported_ones_and_every_term_has_its_word(text: str, part: str) -> None:
+    over = "agent" if "errors" in text or "events" in text else "model"
+    done = translated(f"over: {over}, {text}")
+
+    assert done.only_counts is None
+    assert part in done.alert.expr
+    assert selectors(done.alert.expr)
+
+
+def test_a_gauge_of_a_key_is_its_series() -> None:
+    done = translated("over: agent, value: {gauge: uptime_us}, above: 1h")
+
+    assert done.alert.expr.endswith("> 3600")
+    assert "agent_uptime_seconds" in done.alert.expr
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("over: tool, absent: 10m", "how long a key has been silent is not exported"),
+        ("over: tool, value: errors, window: 5m, above: 2x baseline 1h", "its limit is another for each key"),
+        ("over: tool, value: errors, window: 5m, above: mean + 3 sigma", "what it has learned of each key"),
+        ("over: tool, value: errors, window: 5m, above: 5, clear_below: 2", "whether its alert fires already"),
+        ("over: tool, value: errors, window: 5m, above: 5, complete: 95%", "how whole the numbers were"),
+        ('over: agent, expr: "not events[5m] > 5"', "no word for not"),
+        ('over: agent, expr: "max(events[5m], 5) > 5"', "no max of two numbers"),
+        ('over: agent, expr: "age > 5m and events > 3"', "how old a key is"),
+        ('over: agent, expr: "events[10s] > 5 or events[5m] > 7"', "one of its windows is 10s"),
+        ('over: session, expr: "tokens[1m] > 5"', "single session"),
+    ],
+)
+def test_what_promql_cannot_say_is_counted_and_the_reason_named(text: str, reason: str) -> None:
+    done = translated(text)
+
+    assert reason in (done.only_counts or "")
+    assert "agent_alerts" in done.alert.expr

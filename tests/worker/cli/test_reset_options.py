@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from streams.__main__ import build
 from streams.errors import ConfigError
-from streams.stage import commands, rollups
+from streams.stage import commands, rollup_rows
 from streams.stage.commands import Accepted
 from streams.worker.reset import Seen
 
@@ -35,7 +35,7 @@ def test_a_command_is_carried_out_when_every_partition_that_was_told_has_committ
     seen = Seen()
     accepted = Accepted(5, {0: 3, 2: 1})
     for partition, sequence, expected in ((0, 2, False), (0, 3, False), (2, 1, True), (1, 9, True)):
-        seen.upstreams[partition] = {-1: rollups.Upstream(sequence), 0: rollups.Upstream(99)}
+        seen.upstreams[partition] = {-1: rollup_rows.Upstream(sequence), 0: rollup_rows.Upstream(99)}
         assert expected == seen.carried_out(0, accepted)
     assert not seen.carried_out(1, accepted), "another partition of commands is another upstream"
 
