@@ -11,6 +11,7 @@ from streams.rule.reading import SUBJECTS, unit_of
 from streams.rule.records import alert_record
 
 RULES = {rule.name: rule for rule in default_rules().rules}
+SAID = {"ToolRetriesHigh": {"tool_calls_started": 40, "tool_retries": 30}}  # what breaks the limit of an expression
 
 
 def worst(rule: Rule) -> Row:
@@ -31,7 +32,7 @@ def worst(rule: Rule) -> Row:
         case Total():
             row.add(at_ms, **{value.fields[0]: int(rule.limit) + 1})
         case _:
-            raise AssertionError(f"{rule.name}: no row for {value}")
+            row.add(at_ms, **SAID[rule.name])
     return row
 
 
