@@ -181,6 +181,7 @@ class BreakerBook:
         self._strays: list[tuple[str, Key, BreakerState]] = []  # stored circuits whose policy is gone
         self._watch: Watch[tuple[str, Key]] = Watch()
         self._dirty: dict[tuple[str, Key], Circuit | None] = {}
+        self._unwritten: set[tuple[str, Key]] = set()  # strays that have changed: the next rules may guard them again
         self.overflowed = 0
 
     def use(self, rules: RuleSet) -> None:
@@ -189,12 +190,12 @@ class BreakerBook:
         self._policies = {policy.over: policy for policy in rules.breakers}
         self._circuits = {over: {} for over in self._policies}
         self._strays, self._watch = [], Watch()
-        dirty, self._dirty = self._dirty, {}
+        unwritten = self._unwritten | {names for names, circuit in self._dirty.items() if circuit is not None}
+        self._dirty = {names: None for names, circuit in self._dirty.items() if circuit is None}
         for over, key, state in states:
             self._put(over, key, state)
-        for (over, key), circuit in dirty.items():
-            if circuit is None or over in self._policies:
-                self._dirty[over, key] = None if circuit is None else self._circuits[over][key]
+        self._unwritten = {names for names in unwritten if names[0] not in self._policies}
+        self._dirty |= {(over, key): self._circuits[over][key] for over, key in unwritten - self._unwritten}
 
     @property
     def changed(self) -> bool:
@@ -419,7 +420,7 @@ class BreakerBook:
 
     def expire(self, now_ms: int) -> list[BreakerTransition]:
         """Close and forget the circuits whose policy is gone."""
-        strays, self._strays = self._strays, []
+        strays, self._strays, self._unwritten = self._strays, [], set()
         gone = Signal.POLICY_REMOVED
         moved = [self._forget(_removed_policy(over), key, state, gone, now_ms) for over, key, state in strays]
         return [one for one in moved if one is not None]
