@@ -24,6 +24,6 @@ WORKER_DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 # The same for an emitter's configuration; `batch.` leads into its batch policy.
 EMITTER_DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
-    PRODUCTION: {},
+    PRODUCTION: {"spool.size_bytes": 256 * 1024 * 1024},
     DEVELOPMENT: {"payloads": True, "payload_sample": 1.0, "batch.age_ms": 5},
 }

@@ -15,6 +15,7 @@ SHARE: Final = "a number from 0 to 1"
 SWITCH: Final = "true or false"
 GUARD_SOURCES: Final = ("off", "redis", "kafka")
 UNKNOWN_WAYS: Final = ("allow", "deny", "keep")
+FOLDER: Final = "a folder, made when it is needed"
 _NEAR: Final = 0.7  # of 1; a name less alike was not meant
 
 # What Kubernetes sets in every pod for a Service whose name begins with agent-streams.
@@ -76,6 +77,19 @@ EMITTER: Final = (
     EmitterVariable(
         EMITTER_PREFIX + "EXIT_FLUSH_MS", "exit_flush_ms", "3000", (0, None),
         "How long the end of a process may wait for what is queued; 0 sends nothing more.",
+    ),
+    EmitterVariable(
+        EMITTER_PREFIX + "SPOOL_BYTES", "spool.size_bytes", "268435456", (0, 2**40),
+        "Bytes on disk at most, of all processes of the user, for events that no broker takes; then the oldest are "
+        "dropped and counted. 0 is none, as in the development profile.",
+    ),
+    EmitterVariable(
+        EMITTER_PREFIX + "SPOOL_FOLDER", "spool.folder", "", None,
+        "Where they are. Without it: agent-streams/spool in the user's state directory.", FOLDER,
+    ),
+    EmitterVariable(
+        EMITTER_PREFIX + "SPOOL_AFTER_MS", "spool.after_ms", "1000", (0, 3_600_000),
+        "How long no broker has to answer before events are put on disk.",
     ),
     EmitterVariable(
         EMITTER_PREFIX + "SAMPLE", "sample", "1.0", None,

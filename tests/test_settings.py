@@ -14,7 +14,16 @@ from streams.errors import ConfigError
 from streams.feed.config import EmitterConfig
 from streams.profiles import EMITTER_DEFAULTS, WORKER_DEFAULTS
 from streams.settings import HIDDEN, PREFIX, Settings, environment, known_variables, reference, secret_fields, variable
-from streams.variables import COMPRESSIONS, EMITTER, GUARD_SOURCES, SHARE, SWITCH, UNKNOWN_WAYS, EmitterVariable
+from streams.variables import (
+    COMPRESSIONS,
+    EMITTER,
+    FOLDER,
+    GUARD_SOURCES,
+    SHARE,
+    SWITCH,
+    UNKNOWN_WAYS,
+    EmitterVariable,
+)
 from streams.worker.cli.options import connection
 from streams.worker.exporter import PORT
 from streams.worker.wiring import payloads, price_book, redactor, rules, worker_config
@@ -324,7 +333,7 @@ def test_what_is_said_of_the_emitters_variables_is_so(each: EmitterVariable) -> 
     taken = (least, most or 10**9) if each.bounds else COMPRESSIONS
     refused = (least - 1, *([most + 1] if most else ())) if each.bounds else ("rar",)
 
-    assert each.default == str(attrgetter(each.field)(EmitterConfig()))
+    assert each.default == str(attrgetter(each.field)(EmitterConfig.from_env({})))
     for value in taken:
         assert str(value) == read(value)
     for value in refused:
@@ -343,8 +352,9 @@ def test_what_is_said_of_the_emitters_shares_and_switches_is_so(each: EmitterVar
         SWITCH: (("true", "false"), ("maybe",)),
         f"one of {', '.join(GUARD_SOURCES)}": (GUARD_SOURCES, ("radis",)),
         f"one of {', '.join(UNKNOWN_WAYS)}": (UNKNOWN_WAYS, ("perhaps",)),
+        FOLDER: (("/var/spool/agents",), ()),
     }[each.words or ""]
-    assert each.default == str(attrgetter(each.field)(EmitterConfig())).lower()
+    assert each.default == str(attrgetter(each.field)(EmitterConfig.from_env({}))).lower()
     assert list(taken) == [read(value) for value in taken]
     for value in refused:
         with pytest.raises(ConfigError):

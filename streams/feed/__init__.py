@@ -15,6 +15,7 @@ from streams.feed.guard.client import Guard, GuardStats
 from streams.feed.guard.denial import CallDenied, Denial
 from streams.feed.guard.policy import GuardPolicy
 from streams.feed.identity import new_id
+from streams.feed.spool_policy import SpoolPolicy
 from streams.feed.timers import Session, current_call
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "GuardPolicy",
     "GuardStats",
     "Session",
+    "SpoolPolicy",
     "current_call",
     "new_id",
 ]

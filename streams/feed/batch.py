@@ -5,6 +5,7 @@ Never reorders the events of one key, never splits one, and never looks at a clo
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final, NamedTuple
 
 from streams.errors import ConfigError
@@ -51,12 +52,21 @@ class BatchPolicy:
                 yield f"batch {name}: {value} given, expected {least} to {most}"
 
 
+class Origin(Enum):
+    """Where a record waits until it is acknowledged."""
+
+    MEMORY = 1
+    SPOOL = 2  # on disk, written by this process
+    LEFT = 3  # on disk, left by another one: its events are not ours to count
+
+
 class Record(NamedTuple):
     """What becomes one Kafka record: one event, or a JSON array of events of one key."""
 
     key: bytes
     value: bytes
     events: int
+    origin: Origin = Origin.MEMORY
 
     @property
     def parts_bytes(self) -> int:

@@ -17,6 +17,7 @@ from streams.event.patterns import PATTERNS, own_patterns
 from streams.event.redact import REDACTOR, Redactor
 from streams.feed.batch import BatchPolicy
 from streams.feed.guard.policy import GuardPolicy
+from streams.feed.spool_policy import SpoolPolicy
 from streams.profiles import EMITTER_DEFAULTS, PRODUCTION, VARIABLE
 from streams.topology import EVENTS
 from streams.variables import COMPRESSIONS, EMITTER, EMITTER_PREFIX, PREFIX, meant, unknown
@@ -43,6 +44,7 @@ class EmitterConfig:
     payloads: bool = False  # are bodies of requests and responses sent?
     payload_sample: float = 0.1  # share of the calls whose bodies are sent, where they are
     guard: GuardPolicy = field(default_factory=GuardPolicy)
+    spool: SpoolPolicy = field(default_factory=SpoolPolicy)  # `from_env` has one on disk, but for development
 
     security_protocol: str = "PLAINTEXT"
     sasl_mechanism: str = "PLAIN"
@@ -124,7 +126,7 @@ class EmitterConfig:
             faults += _switch(given, name)
         faults += _profile(given, environ)
         faults += _redaction(given, environ, overrides)
-        for part, policy in (("batch", BatchPolicy), ("guard", GuardPolicy)):
+        for part, policy in (("batch", BatchPolicy), ("guard", GuardPolicy), ("spool", SpoolPolicy)):
             own = {name.removeprefix(f"{part}."): given.pop(name) for name in [*given] if name.startswith(f"{part}.")}
             try:
                 given[part] = overrides.pop(part, None) or policy(**own)

@@ -7,12 +7,13 @@ same order; the worker tells by source and number which of them it already has.
 import asyncio
 import logging
 import random
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from streams.errors import EdgeError
-from streams.feed.batch import Record
+from streams.feed.batch import Origin, Record
 from streams.feed.config import EmitterConfig
 from streams.feed.counters import Counters, Drop
 from streams.feed.outlet import Outlet, TooLargeError
@@ -64,6 +65,7 @@ class Delivery:
         self._make_outlet = make_outlet
         self._counters = counters
         self._settled = settled
+        self.connected: Callable[[], None] = _nothing  # called whenever there is a connection
         self._outlet: Outlet | None = None
         self._waiting: deque[_Numbered] = deque()  # until there is a connection that knows the partitions
         self._lanes: dict[int, _Lane] = {}
@@ -111,10 +113,11 @@ class Delivery:
                         await outlet.open()
                     self._outlet = outlet
                     self._note_connected()
-                    acknowledged = self._counters.acknowledged
+                    records = self._counters.records
                     self.go()
+                    self.connected()
                     await self._broken.wait()
-                    failures = 1 if self._counters.acknowledged > acknowledged else failures + 1
+                    failures = 1 if self._counters.records > records else failures + 1
                 except Exception as error:  # noqa: BLE001  whatever it is, the events wait and it is tried again
                     self._note_failure(error)
                     failures += 1
@@ -123,13 +126,27 @@ class Delivery:
         finally:
             self._counters.connected = False
 
+    def release(self) -> list[Record]:
+        """Hand back, oldest first, what waits in memory alone; nothing while it may be on its way."""
+        if self._outlet is not None or any(lane.task is not None for lane in self._lanes.values()):
+            return []
+        released = [each for each in self._waiting if each.record.origin is Origin.MEMORY]
+        self._waiting = deque(each for each in self._waiting if each.record.origin is not Origin.MEMORY)
+        for lane in self._lanes.values():
+            released += [each for each in lane.records if each.record.origin is Origin.MEMORY]
+            lane.records = deque(each for each in lane.records if each.record.origin is not Origin.MEMORY)
+            lane.alone = min(lane.alone, len(lane.records))
+        return [each.record for each in sorted(released, key=lambda each: each.number)]
+
     def give_up(self) -> None:
-        """Drop and count all that is not settled."""
+        """Drop and count all that is not settled, but for what is on disk and stays there."""
         for lane in self._lanes.values():
             self._waiting.extend(lane.records)
             lane.records.clear()
         while self._waiting:
-            self._drop(self._waiting.popleft().record, Drop.SEND_FAILED)
+            record = self._waiting.popleft().record
+            if record.origin is Origin.MEMORY:
+                self._drop(record, Drop.SEND_FAILED)
 
     async def _send(self, lane: _Lane, outlet: Outlet) -> None:
         """Send a lane until it is empty; after a failure everything stays where it is."""
@@ -137,13 +154,13 @@ class Delivery:
         try:
             while lane.records:
                 batch = lane.head()
+                began_ns = time.monotonic_ns()
                 async with asyncio.timeout(timeout_s):
                     sent_bytes = await outlet.send(lane.partition, batch)
-                self._counters.sent_bytes += sent_bytes
+                self._counters.sent((time.monotonic_ns() - began_ns) // 1_000, sent_bytes)
                 for record in batch:
                     lane.records.popleft()
-                    self._counters.records += 1
-                    self._counters.acknowledged += record.events
+                    self._counters.acknowledge(record.origin, record.events)
                     self._settled(record)
                 lane.alone = max(0, lane.alone - len(batch))
         except TooLargeError as error:
@@ -166,7 +183,7 @@ class Delivery:
         self._drop(batch[0], Drop.TOO_LARGE)
 
     def _drop(self, record: Record, reason: Drop) -> None:
-        self._counters.drop(reason, record.events)
+        self._counters.lose(record.origin, reason, record.events)
         self._settled(record)
 
     def _break(self, error: Exception) -> None:
@@ -182,6 +199,8 @@ class Delivery:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for lane in self._lanes.values():
+            lane.task = None  # one that was cancelled before its first step has not said so itself
         if outlet is not None:
             await outlet.close()
 
@@ -201,3 +220,7 @@ class Delivery:
         if self._counters.last_failure is None:  # one line per outage, not one per attempt
             _log.warning("emitter.not_connected, events wait: %s %s", type(error).__name__, error)
         self._counters.last_failure = f"{type(error).__name__}: {error}"
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""

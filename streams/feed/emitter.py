@@ -10,10 +10,12 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
+from time import perf_counter_ns
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -26,13 +28,17 @@ from streams.feed.counters import Drop
 from streams.feed.guard.client import Guard
 from streams.feed.identity import new_source
 from streams.feed.outlet import THREAD_NAME, Outlet
-from streams.feed.sender import Sender
+from streams.feed.report import flat
+from streams.feed.sender import Sender, Takes
 from streams.feed.tally import Tally
 
 FLUSH_TIMEOUT_MS: Final = 10_000
 # A body may be as large as 64 ordinary events and more, so the queue takes 64 times fewer before they are encoded.
 _BODY_EVENTS: Final = 64
 _END_GRACE_S: Final = 0.5
+# Every 64th event of a queue's is timed, and each that finds it empty: two clocks would be a tenth of an event's cost.
+_TIMED_MASK: Final = 63
+_TIMED_KEPT: Final = 1_024
 _log: Final = logging.getLogger("streams.feed")
 
 
@@ -52,27 +58,46 @@ class EmitterStats:
     sent_bytes: int
     failures: int
     last_failure: str | None  # of the connection; None while there is one
+    sends: int  # requests that were acknowledged
+    send_us: int  # all of them together
+    send_us_max: int
+    caller_ns: int  # what an event costs the thread that hands it over: the mean of some, lately
+    caller_ns_max: int
+    sample: float  # the share of sessions that is sent; what is left out is `dropped` as sampled
+    handler_failures: int
+    spooled: int  # events that were put on disk; those that wait there are among `waiting`
+    spool_bytes: int
+    spool_failures: int
+    spool_torn_bytes: int
+    left_acknowledged: int  # events that processes which are no more had left on disk; no other number has them
+    left_lost: int
 
 
 class Emitter:
     """Carries events to Kafka. Its thread starts with the first event; it works until `close` or the process ends.
 
-    A forked child gets an emitter with a name, numbers and a queue of its own.
+    A forked child gets an emitter with a name, numbers and a queue of its own. `handlers` are shown every event, before
+    it is sampled or redacted, in the emitter's thread.
     """
 
     def __init__(
-        self, config: EmitterConfig | None = None, *, outlet: Callable[[EmitterConfig], Outlet] | None = None
+        self,
+        config: EmitterConfig | None = None,
+        *,
+        handlers: Sequence[Takes] = (),
+        outlet: Callable[[EmitterConfig], Outlet] | None = None,
     ) -> None:
         self.config = config or EmitterConfig.from_env()
         self.payloads = self.config.payloads  # are bodies sent at all?
         self._outlet = outlet
         self._guard: Guard | None = None
+        self._handlers = tuple(handlers)
         self._renew()
         _open.add(self)
 
     def _renew(self) -> None:
         self._making = threading.Lock()
-        self._life = _Life(self.config, self._outlet)
+        self._life = _Life(self.config, self._outlet, self._handlers)
 
     @property
     def guard(self) -> Guard:
@@ -94,6 +119,7 @@ class Emitter:
         sender = life.sender
         try:
             waiting = len(sender.intake)
+            began_ns = 0 if waiting & _TIMED_MASK else perf_counter_ns()
             if type(event) is Payload:
                 if not self.payloads:
                     life.refuse(Drop.PAYLOADS_OFF)
@@ -106,6 +132,8 @@ class Emitter:
             sender.intake.append(event)
             if sender.asleep:
                 life.wake()
+            if began_ns:
+                life.took_ns.append(perf_counter_ns() - began_ns)
         except Exception:  # noqa: BLE001  an agent never fails because of its telemetry
             life.refuse(Drop.INVALID)
 
@@ -138,6 +166,10 @@ class Emitter:
         """Count what became of the events so far."""
         return self._life.stats()
 
+    def counters(self) -> Mapping[str, int | float]:
+        """Return the same by the names of metrics: agent_emitter_events_total and so on."""
+        return flat(self.stats())
+
     def __enter__(self) -> Self:
         return self
 
@@ -169,11 +201,15 @@ class _Life:
         "closed",
         "sender",
         "source",
+        "took_ns",
     )
 
-    def __init__(self, config: EmitterConfig, outlet: Callable[[EmitterConfig], Outlet] | None) -> None:
+    def __init__(
+        self, config: EmitterConfig, outlet: Callable[[EmitterConfig], Outlet] | None, handlers: Sequence[Takes]
+    ) -> None:
         self.source = new_source()
-        self.sender = Sender(config, self.source, lambda: (outlet or _kafka())(config))
+        self.sender = Sender(config, self.source, lambda: (outlet or _kafka())(config), handlers)
+        self.took_ns: deque[int] = deque(maxlen=_TIMED_KEPT)
         self.closed = False
         self._config = config
         self._refused = {reason: Tally() for reason in (Drop.QUEUE_FULL, Drop.CLOSED, Drop.INVALID, Drop.PAYLOADS_OFF)}
@@ -228,6 +264,7 @@ class _Life:
             dropped[reason] = dropped.get(reason, 0) + count
         emitted = refused + counters.taken + len(self.sender.intake)
         acknowledged = counters.acknowledged
+        took_ns = self.took_ns.copy()
         return EmitterStats(
             source=self.source,
             connected=counters.connected,
@@ -241,6 +278,19 @@ class _Life:
             sent_bytes=counters.sent_bytes,
             failures=counters.failures,
             last_failure=counters.last_failure,
+            sends=counters.sends,
+            send_us=counters.send_us,
+            send_us_max=counters.send_us_max,
+            caller_ns=sum(took_ns) // len(took_ns) if took_ns else 0,
+            caller_ns_max=max(took_ns, default=0),
+            sample=self._config.sample,
+            handler_failures=counters.handler_failures,
+            spooled=counters.spooled,
+            spool_bytes=counters.spool_bytes,
+            spool_failures=counters.spool_failures,
+            spool_torn_bytes=counters.spool_torn_bytes,
+            left_acknowledged=counters.left_acknowledged,
+            left_lost=counters.left_lost,
         )
 
     def _start(self) -> bool:
@@ -266,7 +316,7 @@ class _Life:
         self._note_end()
 
     def _note_end(self) -> None:
-        self._ended.set_result(not self.sender.counters.dropped.get(Drop.SEND_FAILED, 0))
+        self._ended.set_result(self.sender.all_sent)
 
 
 def _kafka() -> Callable[[EmitterConfig], Outlet]:
@@ -320,6 +370,7 @@ def _after_fork() -> None:
     for emitter in _open:
         # Kept, never closed: its sockets and selector belong to the parent.
         _left_behind.append(emitter._life)  # noqa: SLF001  same module
+        emitter._life.sender.forget()  # noqa: SLF001  same module
         emitter._renew()  # noqa: SLF001  same module
 
 

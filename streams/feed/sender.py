@@ -8,26 +8,35 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from streams.event.model import Envelope
-from streams.feed.batch import Batcher, Record, urgent
+from streams.feed.batch import Batcher, Origin, Record, urgent
 from streams.feed.config import EmitterConfig
 from streams.feed.counters import Counters, Drop
 from streams.feed.delivery import Delivery
 from streams.feed.encode import Refused, encode_event
 from streams.feed.outlet import Outlet
 from streams.feed.sample import sent
+from streams.feed.spool import Spool, folder_of
 
 SLICE_EVENTS: Final = 1_000  # encoded without a pause: about 4 ms
 # While events come, the sender looks for them by itself: waking a thread costs the agent a system call, 15 µs and more.
 LOOK_MS: Final = 20  # or the age that batches may have, when that is less
 IDLE_MS: Final = 1_000  # after this long without one it sleeps, and the next event pays for waking it
+FULL: Final = 2  # half of the queue is so full that what comes goes to disk, connected or not
 _log: Final = logging.getLogger("streams.feed")
+
+
+class Takes(Protocol):
+    """Whatever takes events."""
+
+    def emit(self, event: Envelope) -> None:
+        """Take one event, at once."""
 
 
 class _Loop(asyncio.SelectorEventLoop):
@@ -54,7 +63,13 @@ class _Loop(asyncio.SelectorEventLoop):
 class Sender:
     """Takes events from `intake`; `room` is how long that may be; while `asleep` somebody must call `wake`."""
 
-    def __init__(self, config: EmitterConfig, source: str, make_outlet: Callable[[], Outlet]) -> None:
+    def __init__(
+        self,
+        config: EmitterConfig,
+        source: str,
+        make_outlet: Callable[[], Outlet],
+        handlers: Sequence[Takes] = (),
+    ) -> None:
         self.intake: deque[Envelope] = deque()
         self.room = config.batch.queue_events
         self.asleep = True
@@ -69,6 +84,11 @@ class Sender:
         self._seq = 0
         self._batcher = Batcher(config.batch)
         self._delivery = Delivery(config, make_outlet, self.counters, self._settled)
+        self._delivery.connected = self._connected
+        self._handlers = handlers
+        self._spool = _spool(config, source, self.counters)
+        self._connected_ms = _now_ms()  # when there was a connection last
+        self.all_sent = False  # at the end
         self._asked: deque[Future[bool]] = deque()  # to flush, not yet looked at
         self._flushes: deque[tuple[int, Future[bool]]] = deque()  # waiting for the delivery to get beyond a number
         self._deadline: float | None = None  # when set: finish, and end at this time at the latest
@@ -112,13 +132,24 @@ class Sender:
         finally:
             self.end()
 
+    def forget(self) -> None:
+        """Let go of the files on disk: this is a forked child, and they are its parent's."""
+        if self._spool is not None:
+            self._spool.forget()
+
     def end(self) -> None:
         """Account for everything that is left; for whoever runs the sender, or never could."""
         self.room = 0
         self._deadline = self._deadline or 0.0
+        if self._spool is not None:
+            while self.intake:
+                self._take(self.intake.popleft(), 0)
         for record in self._batcher.drain():
             self._delivery.put(record)
-        all_sent = self._delivery.oldest() is None and not self.intake
+        all_sent = self.all_sent = self._all_settled() and not self.intake
+        if self._spool is not None:
+            self._put_on_disk(self._spool, self._delivery.release())
+            self._spool.close()
         self._delivery.give_up()
         while self.intake:
             self.intake.popleft()
@@ -151,6 +182,10 @@ class Sender:
         came_ms = max(self._looked_ms, now_ms - self._look_ms)
         self._looked_ms = now_ms
         self._woken.clear()
+        if self.counters.connected:
+            self._connected_ms = now_ms
+        if self._spool is not None:
+            self._spool.sync(now_ms)
         asked, came = len(self._asked), len(self.intake)
         if came:
             self._busy_ms = now_ms
@@ -171,6 +206,8 @@ class Sender:
         counters = self.counters
         counters.taken += 1
         config = self._config
+        for handler in self._handlers:
+            self._show(handler, event)
         if self._sampling and not sent(event, sessions=config.sample, payloads=config.payload_sample):
             counters.drop(Drop.SAMPLED)
             return
@@ -191,14 +228,55 @@ class Sender:
         self._batcher.add(key, part, at_once=urgent(event), now_ms=came_ms)
 
     def _pass_on(self, records: list[Record]) -> None:
-        for record in records:
-            self._delivery.put(record)
-        self._delivery.go()
+        spool, delivery = self._spool, self._delivery
+        if spool is not None and (spool.unread or self._away()):
+            # What waits in memory is older than what comes, and a process that is killed would take it along.
+            self._put_on_disk(spool, [*delivery.release(), *records])
+        else:
+            for record in records:
+                delivery.put(record)
+        if spool is not None and self.counters.connected:
+            for record in spool.next():
+                delivery.put(record)
+        delivery.go()
         self._make_room()
 
-    def _settled(self, record: Record) -> None:
+    def _away(self) -> bool:
+        """Has no broker answered for long enough, or is there too little room to wait for one?"""
+        policy, batch = self._config.spool, self._config.batch
+        if self.held_events * FULL > batch.queue_events or self.held_bytes * FULL > batch.queue_bytes:
+            return True
+        return not self.counters.connected and _now_ms() - self._connected_ms >= policy.after_ms
+
+    def _put_on_disk(self, spool: Spool, records: list[Record]) -> None:
+        for record in records:
+            self._let_go(record)
+        spool.append(records, _now_ms())
+
+    def _connected(self) -> None:
+        """Look for what others have left, and at what waits on disk."""
+        if self._spool is not None:
+            self._spool.adopt()
+            self._woken.set()
+
+    def _show(self, handler: Takes, event: Envelope) -> None:
+        try:
+            handler.emit(event)
+        except Exception:  # noqa: BLE001  somebody else's code: the event goes its way whatever happens there
+            if not self.counters.handler_failures:
+                _log.warning("emitter.handler_failed %s; counted from here on", type(handler).__name__, exc_info=True)
+            self.counters.handler_failures += 1
+
+    def _let_go(self, record: Record) -> None:
         self.held_events -= record.events
         self.held_bytes -= record.parts_bytes
+
+    def _settled(self, record: Record) -> None:
+        if record.origin is Origin.MEMORY:
+            self._let_go(record)
+        elif self._spool is not None:
+            self._spool.settled()
+            self._woken.set()
         self._make_room()
         if self._flushes or self._deadline is not None:
             self._answer_flushes()
@@ -209,16 +287,21 @@ class Sender:
             self.room = self._config.batch.queue_events - self.held_events
 
     def _answer_flushes(self) -> None:
+        if not self._flushes or (self._spool is not None and self._spool.pending):
+            return
         oldest = self._delivery.oldest()
         while self._flushes and (oldest is None or oldest > self._flushes[0][0]):
             _answer(self._flushes.popleft()[1], sent=True)
+
+    def _all_settled(self) -> bool:
+        return self._delivery.oldest() is None and not (self._spool is not None and self._spool.pending)
 
     async def _rest(self) -> None:
         """Wait until it is time to look again, or until somebody wakes us."""
         if len(self.intake) > SLICE_EVENTS:
             return
         now_ms = _now_ms()
-        idle = now_ms - self._busy_ms > IDLE_MS and not self._batcher.events
+        idle = now_ms - self._busy_ms > IDLE_MS and not self._batcher.events and not self._to_be_written()
         if idle and self._deadline is None:
             self.asleep = True
             if self.intake or self._asked:  # came before the flag was seen to change, so nobody wakes us for it
@@ -238,7 +321,25 @@ class Sender:
     def _finished(self) -> bool:
         if self._deadline is None:
             return False
-        return time.monotonic() >= self._deadline or not (self.held_events or self.intake)
+        waiting = self.held_events or self.intake or (self._spool is not None and self._spool.pending)
+        return time.monotonic() >= self._deadline or not waiting
+
+    def _to_be_written(self) -> bool:
+        """Is there anything that only memory holds, and should not for long?"""
+        spool = self._spool
+        return spool is not None and (spool.dirty or self.held_events > 0)
+
+
+def _spool(config: EmitterConfig, source: str, counters: Counters) -> Spool | None:
+    """Return where events wait on disk; None where that is off, or the user has no home to put them."""
+    if not config.spool.on:
+        return None
+    try:
+        folder = folder_of(config.spool, config.bootstrap_servers, config.topic)
+    except RuntimeError as error:
+        _log.warning("spool.off: %s; name a folder with AGENT_STREAMS_EMITTER_SPOOL_FOLDER", error)
+        return None
+    return Spool(config.spool, folder, source, counters)
 
 
 def _answer(asked: Future[bool], *, sent: bool) -> None:

@@ -8,6 +8,7 @@ import pytest
 from streams.errors import ConfigError
 from streams.feed.batch import BatchPolicy
 from streams.feed.config import EmitterConfig
+from streams.feed.spool_policy import SpoolPolicy
 from streams.settings import known_variables
 
 LOGIN = {
@@ -21,7 +22,7 @@ LOGIN = {
 def test_without_settings_it_is_the_local_broker_and_the_usual_topic() -> None:
     config = EmitterConfig.from_env({})
 
-    assert config == EmitterConfig()
+    assert config == EmitterConfig(spool=SpoolPolicy(size_bytes=256 * 1024 * 1024))
     assert (config.bootstrap_servers, config.topic) == ("localhost:9092", "agent.events")
 
 
@@ -163,6 +164,7 @@ def test_a_profile_sets_defaults_and_nothing_that_is_set() -> None:
         production.payloads, production.payload_sample, production.batch.age_ms, production.sample,
     )  # fmt: skip
     assert (True, 1.0, 5) == (development.payloads, development.payload_sample, development.batch.age_ms)
+    assert (True, False) == (production.spool.on, development.spool.on)
     assert (False, 70, 0.25) == (mixed.payloads, mixed.batch.age_ms, mixed.sample)
 
 

@@ -1,9 +1,11 @@
 """The emitter against a real broker: where events land, that all of them do, and what an outage costs."""
 
+import json
+import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -204,3 +206,97 @@ async def test_the_langchain_example_does_what_it_says(kafka: str, prefix: str) 
     assert kinds == ["AgentStart"] + ["ModelStart", "TokenUsage", "ModelEnd", "ToolStart", "ToolEnd"] * 2 + [
         "ModelStart", "TokenUsage", "ModelEnd", "AgentEnd"
     ]  # fmt: skip
+
+
+# ---- an outage that outlives the agent ---------------------------------------------------------------------------
+
+BEFORE, DURING, AFTER = 1_000, 30_000, 500
+# Emits so many events, each time a line says so; a line of what is where follows when nothing is in memory alone.
+AGENT = """
+import dataclasses, json, sys, time
+from streams.event.model import ToolStart
+from streams.feed import Emitter
+out = Emitter()
+number = 0
+for line in sys.stdin:
+    for number in range(number, number + int(line)):
+        out.emit(ToolStart(id=str(number), time=number, agent="a", session_id=f"s{number % 7}", tool="t"))
+    number += 1
+    while (stats := out.stats()).emitted < number or stats.waiting_bytes or stats.waiting > stats.spooled:
+        time.sleep(0.01)
+    print(json.dumps(dataclasses.asdict(stats)), flush=True)
+out.close(60_000)
+print(json.dumps(dataclasses.asdict(out.stats())), flush=True)
+"""
+
+
+class Agent:
+    def __init__(self, bootstrap: str, state: Path) -> None:
+        environ = {
+            "AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS": bootstrap,
+            "AGENT_STREAMS_EMITTER_SEND_TIMEOUT_MS": "1500",
+            "AGENT_STREAMS_EMITTER_QUEUE_EVENTS": "100000",
+            "XDG_STATE_HOME": str(state),
+            "PYTHONPATH": str(REPOSITORY),
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", AGENT], env=environ, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def emit(self, events: int) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{events}\n")
+        self.process.stdin.flush()
+        return self.said()
+
+    def said(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        found: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return found
+
+
+async def test_nothing_is_lost_when_broker_and_agent_die_one_after_the_other(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with EmbeddedKafka(tmp_path / "kafka") as broker:
+        config = await config_for(broker.bootstrap, "agent.")
+        first = Agent(broker.bootstrap, state)
+        second = None
+        try:
+            before = first.emit(BEFORE)
+            broker.kill()
+            during = first.emit(DURING)
+            first.process.send_signal(signal.SIGKILL)
+            assert first.process.wait(10) == -signal.SIGKILL
+            second = Agent(broker.bootstrap, state)
+            second.emit(AFTER)
+            broker.restart()
+            assert second.process.stdin is not None
+            until(lambda: not list(state.rglob("*.seg")), timeout_s=60)
+            second.process.stdin.close()
+            after = second.said()
+            assert second.process.wait(30) == 0
+        finally:
+            for agent in (first, second):
+                if agent is not None:
+                    agent.process.kill()
+                    agent.process.communicate()
+        events = arrived(broker.bootstrap, config.topic, _all(after, before))
+
+    seen: Counter[tuple[str | None, int | None]] = Counter()
+    firsts: dict[tuple[str | None, str | None], list[int]] = defaultdict(list)
+    for each in events:
+        seen[each.source, each.seq] += 1
+        if seen[each.source, each.seq] == 1:
+            firsts[each.source, each.session_id].append(int(each.id))
+    assert (0, {}) == (before["waiting"], before["dropped"])
+    assert (BEFORE, DURING, {}) == (during["acknowledged"], during["waiting"], during["dropped"])
+    assert (AFTER, 0, {}) == (after["acknowledged"], after["waiting"], after["dropped"])
+    assert (DURING, 0) == (after["left_acknowledged"], after["left_lost"])
+    assert [BEFORE + DURING, AFTER] == sorted(
+        (len([key for key in seen if key[0] == source]) for source in {key[0] for key in seen}), reverse=True
+    )
+    assert all(ids == sorted(ids) for ids in firsts.values()), "each session in its order"
+
+
+def _all(after: dict[str, Any], before: dict[str, Any]) -> int:
+    return int(before["acknowledged"] + after["acknowledged"] + after["left_acknowledged"])
