@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "exporter": _Command("exporter", "exporter", _RUN),
     "notify": _Command("notify", "notify", _RUN),
     "ingest-otlp": _Command("ingest_otlp", "ingest_otlp", _RUN),
+    "ingest-http": _Command("ingest_http", "ingest_http", _RUN),
     "tables": _Command("tables", "tables", _LOOK),
     "alerts": _Command("alerts", "app", _LOOK),
     "budgets": _Command("budgets", "budgets", _LOOK),

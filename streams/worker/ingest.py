@@ -5,7 +5,6 @@ served are told to come again, which exporters do.  See the OpenTelemetry Protoc
 """
 
 import asyncio
-import hmac
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,32 +14,30 @@ from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
 from streams.errors import ConfigError, EdgeError
+from streams.event.otel.strange import Strange
 from streams.event.redact import REDACTOR, Redactor
 from streams.topology import EVENTS
 from streams.worker.connection import KafkaConnection
 from streams.worker.ingest_codec import (
     JSON,
     PROTOBUF,
-    Carried,
-    Signal,
-    TooLarge,
     Translator,
     answer,
     failure,
-    unpack,
 )
+from streams.worker.ingest_door import Door, Limits, Refusal, packed
 from streams.worker.ingest_health import Counters, registry_of, strange_route
 from streams.worker.ingest_produce import Producing
+from streams.worker.ingest_records import Carried, Signal, TooLarge, unpack
 from streams.worker.process import until_signal
 from streams.worker.web import Page, WebConfig, WebServer
 
 _log: Final = logging.getLogger(__name__)
 PORT: Final = 8467  # the exporter's is 8464, a worker's 8465, notify's 8466
-READ_S: Final = 10.0  # exporters give up after as long; a slower sender is let go
-RETRY_AFTER_S: Final = "1"
-_ENCODINGS: Final = ("", "identity", "gzip")
+_KINDS: Final = (PROTOBUF, JSON)
 # Of gRPC, which the bodies of failures speak whatever the transport.
-_INVALID, _UNAUTHENTICATED, _EXHAUSTED, _UNAVAILABLE = 3, 16, 8, 14
+_INVALID: Final = 3
+_CODES: Final = {401: 16, 429: 8, 503: 14}  # unauthenticated, resource exhausted, unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,32 +47,13 @@ class IngestConfig:
     connection: KafkaConnection
     prefix: str = "agent."
     web: WebConfig = field(default_factory=lambda: WebConfig(port=PORT))
-    token: str | None = field(default=None, repr=False)
-    body_bytes: int = 16 * 1024 * 1024
-    held_bytes: int = 64 * 1024 * 1024
-    connections: int = 512
+    limits: Limits = field(default_factory=Limits)
     claude_code: str = "events"
     redactor: Redactor | None = field(default=REDACTOR, repr=False)
 
     def __post_init__(self) -> None:
-        faults = [
-            f"{name}: {getattr(self, name)} given, expected 1 or more"
-            for name in ("body_bytes", "held_bytes", "connections")
-            if getattr(self, name) < 1
-        ]
-        if self.body_bytes > self.held_bytes:
-            faults.append(f"body bytes: {self.body_bytes} given, expected at most held bytes ({self.held_bytes})")
-        if faults:
-            raise ConfigError("; ".join(faults))
-
-
-class Refusal(Exception):
-    """A request is not taken: the HTTP status, the code of gRPC, and why."""
-
-    def __init__(self, status: int, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.code = code
+        if faults := "; ".join(self.limits.faults()):
+            raise ConfigError(faults)
 
 
 class Receiver:
@@ -86,14 +64,14 @@ class Receiver:
 
     def __init__(self, config: IngestConfig) -> None:
         self._config = config
-        self.counters = Counters()
+        self.counters = Counters.of(Signal)
         self.translator = Translator(config.redactor, claude_code=config.claude_code)
         self.producing = Producing(config.connection, config.prefix + EVENTS.suffix)
-        self.held_bytes = 0
+        self._door = Door(config.limits)
         self._thread = ThreadPoolExecutor(1, "translate")  # one: what came before matters to what comes next
         self._registry = registry_of(self)
         routes = [web.post(f"/v1/{signal}", self._receive) for signal in Signal]
-        self.server = WebServer(config.web, self, [*routes, strange_route(self.translator.strange)])
+        self.server = WebServer(config.web, self, [*routes, strange_route(self.strange)])
 
     async def run(self) -> None:
         """Receive for ever. Raises ConfigError, and EdgeError for what no repetition cures."""
@@ -105,6 +83,16 @@ class Receiver:
             self._thread.shutdown()
 
     # ---- what the server asks ---------------------------------------------------------------------------------
+
+    @property
+    def strange(self) -> Strange:
+        """What came in that no table knows."""
+        return self.translator.strange
+
+    @property
+    def held_bytes(self) -> int:
+        """How much of all bodies waits for Kafka."""
+        return self._door.held_bytes
 
     @property
     def connections(self) -> int:
@@ -125,91 +113,44 @@ class Receiver:
     async def _receive(self, request: web.Request) -> web.Response:
         signal = Signal(request.path.rpartition("/")[2])
         as_json = request.content_type == JSON
+        kind = JSON if as_json else PROTOBUF
         try:
             carried = await self._take(request, signal, as_json=as_json)
         except Refusal as refusal:
-            again = refusal.status in {429, 503}
-            self.counters.request(signal, "again" if again else "refused")
-            return _refused(refusal, as_json=as_json, close=refusal.status != 401)
+            self.counters.request(signal, "again" if refusal.again else "refused")
+            body = failure(_CODES.get(refusal.status, _INVALID), str(refusal), as_json=as_json)
+            return refusal.dress(web.Response(status=refusal.status, body=body, content_type=kind))
         self.counters.request(signal, "taken")
         self.counters.carry(signal, carried)
-        kind = JSON if as_json else PROTOBUF
         return web.Response(body=answer(signal, carried, as_json=as_json), content_type=kind)
 
     async def _take(self, request: web.Request, signal: Signal, *, as_json: bool) -> Carried:
-        self._admit(request)
+        self._door.admit(request, _KINDS, connections=self.connections, up=self.producing.up)
         held = [0]
         try:
-            body = await self._read(request, held)
+            body = await self._door.read(request, held)
             carried = await self._translate(signal, body, request, as_json=as_json)
             await self.producing.send(carried.records)
         except EdgeError as error:
-            raise Refusal(503, _UNAVAILABLE, str(error)) from error
+            raise Refusal(503, str(error)) from error
         finally:
-            self.held_bytes -= held[0]
+            self._door.held_bytes -= held[0]
         return carried
 
-    def _admit(self, request: web.Request) -> None:
-        """Refuse what can be refused before a byte of the body is read."""
-        config = self._config
-        if config.token is not None:
-            shown = request.headers.get("Authorization", "").encode("utf-8", "replace")
-            if not hmac.compare_digest(shown, f"Bearer {config.token}".encode()):
-                raise Refusal(401, _UNAUTHENTICATED, "the header Authorization: Bearer … is missing or wrong")
-        if self.connections > config.connections:
-            raise Refusal(503, _UNAVAILABLE, f"{self.connections} connections: come again")
-        if request.content_type not in {JSON, PROTOBUF}:
-            raise Refusal(415, _INVALID, f"Content-Type: expected {PROTOBUF} or {JSON}")
-        if request.headers.get("Content-Encoding", "").lower() not in _ENCODINGS:
-            raise Refusal(415, _INVALID, "Content-Encoding: expected gzip or none")
-        if (request.content_length or 0) > config.body_bytes:
-            raise Refusal(413, _INVALID, f"the body is larger than {config.body_bytes} bytes: send smaller batches")
-        if not self.producing.up:
-            raise Refusal(503, _UNAVAILABLE, "waiting for Kafka")
-
-    async def _read(self, request: web.Request, held: list[int]) -> bytes:
-        config, body = self._config, bytearray()
-        try:
-            async with asyncio.timeout(READ_S):
-                async for chunk in request.content.iter_any():
-                    body += chunk
-                    held[0] += len(chunk)
-                    self.held_bytes += len(chunk)
-                    if len(body) > config.body_bytes:
-                        reason = f"the body is larger than {config.body_bytes} bytes: send smaller batches"
-                        raise Refusal(413, _INVALID, reason)
-                    if self.held_bytes > config.held_bytes:
-                        raise Refusal(429, _EXHAUSTED, "too much waits for Kafka: come again")
-        except TimeoutError as error:
-            raise Refusal(408, _INVALID, f"the body took longer than {READ_S:.0f} s") from error
-        return bytes(body)
-
     async def _translate(self, signal: Signal, body: bytes, request: web.Request, *, as_json: bool) -> Carried:
-        packed = request.headers.get("Content-Encoding", "").lower() == "gzip"
-        limit = self._config.body_bytes
+        zipped = packed(request)
+        limit = self._config.limits.body_bytes
 
         def translate() -> Carried:
-            plain = unpack(body, limit) if packed else body
+            plain = unpack(body, limit) if zipped else body
             return self.translator.carry(signal, plain, as_json=as_json)
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, translate)
         except TooLarge as error:
-            raise Refusal(413, _INVALID, f"the body has {error}: send smaller batches") from error
+            raise Refusal(413, f"the body has {error}: send smaller batches") from error
         except ValueError as error:
-            raise Refusal(400, _INVALID, str(error)) from error
-
-
-def _refused(refusal: Refusal, *, as_json: bool, close: bool) -> web.Response:
-    body = failure(refusal.code, str(refusal), as_json=as_json)
-    response = web.Response(status=refusal.status, body=body, content_type=JSON if as_json else PROTOBUF)
-    if refusal.status in {429, 503}:
-        response.headers["Retry-After"] = RETRY_AFTER_S
-    if refusal.status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    if close:  # what is left of the body is not worth reading
-        response.force_close()
-    return response
+            raise Refusal(400, str(error)) from error
 
 
 # ---- process ---------------------------------------------------------------------------------------------------

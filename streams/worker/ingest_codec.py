@@ -3,52 +3,24 @@
 Never talks to anybody.  Knows what came before, as far as `streams.event.otel` needs it: one at a time, please.
 """
 
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import msgspec
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from streams.event.model import ID_CHARS_MAX, Envelope, partition_key
 from streams.event.otel import fromjson, fromproto, logs, points, spans
 from streams.event.otel.family import Memory
 from streams.event.otel.spans import Translated
 from streams.event.otel.strange import Strange
 from streams.event.redact import Redactor
-from streams.feed.batch import Batcher, BatchPolicy, Record
-from streams.feed.encode import Refused, encode_event, fit
+from streams.worker.ingest_records import Carried, Signal, pack
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
-GZIP_WINDOW: Final = 31  # zlib's way to say gzip
 _REASON_CHARS_MAX: Final = 500
-
-
-class Signal(StrEnum):
-    """What a request holds; the value is the end of its path and a label."""
-
-    TRACES = "traces"
-    LOGS = "logs"
-    METRICS = "metrics"
-
-
-class TooLarge(ValueError):
-    """More bytes than are taken."""
-
-
-class Carried(NamedTuple):
-    """What a request became: records for the events topic, and what its sender is told."""
-
-    records: Sequence[Record]
-    events: int
-    items: int
-    rejected: int
-    reason: str
-    refused: int  # events that cannot be sent
 
 
 class Translator:
@@ -63,18 +35,15 @@ class Translator:
     def carry(self, signal: Signal, body: bytes, *, as_json: bool) -> Carried:
         """Read a request and make records of it. Raises ValueError when it is none."""
         translated = self._translate(signal, body, fromjson if as_json else fromproto)
-        batcher, refused = Batcher(BatchPolicy()), 0
-        for made in translated.events:
-            # Cut before it becomes a key: the record's and the event's session are the same.
-            event = fit(made) if len(partition_key(made)) > ID_CHARS_MAX else made
-            part = self._encode(event)
-            if part is None:
-                refused += 1
-            else:
-                batcher.add(partition_key(event), part, at_once=False, now_ms=0)
-        records = batcher.drain()
-        sent = sum(record.events for record in records)
-        return Carried(records, sent, translated.items, translated.rejected, translated.reason, refused)
+        packed = pack(translated.events, self._redactor)
+        return Carried(
+            packed.records,
+            packed.events,
+            translated.items,
+            translated.rejected,
+            translated.reason,
+            len(packed.refused),
+        )
 
     def _translate(self, signal: Signal, body: bytes, read: Any) -> Translated:
         if signal is Signal.TRACES:
@@ -82,28 +51,6 @@ class Translator:
         if signal is Signal.LOGS:
             return logs.translate(read.logs(body), self.strange, tokens=not self._by_metrics)
         return points.translate(read.points(body), self.strange, tokens=self._by_metrics)
-
-    def _encode(self, event: Envelope) -> bytes | None:
-        # Without source and sequence: retries come by any of our processes, and the id alone tells them.
-        encoded = encode_event(event, source=None, seq=0, redactor=self._redactor)
-        return None if isinstance(encoded, Refused) else encoded.part
-
-
-def unpack(body: bytes, limit: int) -> bytes:
-    """Unpack gzip, of which there may be several parts. Raises ValueError, and TooLarge beyond the limit."""
-    found = bytearray()
-    while body:
-        packed = zlib.decompressobj(GZIP_WINDOW)
-        try:
-            found += packed.decompress(body, limit + 1 - len(found))
-        except zlib.error as error:
-            raise ValueError("no gzip") from error
-        if len(found) > limit:
-            raise TooLarge(f"more than {limit} bytes unpacked")
-        if not packed.eof:
-            raise ValueError("gzip that ends before its end")
-        body = packed.unused_data
-    return bytes(found)
 
 
 def looks_like_json(body: bytes) -> bool:

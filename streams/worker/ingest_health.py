@@ -4,8 +4,8 @@ Never a number of the product: those are the exporter's.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol, Self
 
 import orjson
 from aiohttp import web
@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from streams.event.otel.strange import Strange
 from streams.sink.processes import OF_INGEST
-from streams.worker.ingest_codec import Carried, Signal, Translator
+from streams.worker.ingest_records import Carried
 from streams.worker.web import JSON
 
 OUTCOMES: Final = ("taken", "refused", "again")
@@ -26,19 +26,24 @@ STRANGE: Final = "/strange"
 class Counters:
     """What became of everything that came in."""
 
-    requests: dict[tuple[str, str], int] = field(
-        default_factory=lambda: {(signal, outcome): 0 for signal in Signal for outcome in OUTCOMES}
-    )
-    items: dict[str, int] = field(default_factory=lambda: dict.fromkeys(Signal, 0))
-    rejected: dict[str, int] = field(default_factory=lambda: dict.fromkeys(Signal, 0))
-    events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(Signal, 0))
+    requests: dict[tuple[str, str], int]
+    items: dict[str, int]
+    rejected: dict[str, int]
+    events: dict[str, int]
     refused: int = 0
 
-    def request(self, signal: Signal, outcome: str) -> None:
+    @classmethod
+    def of(cls, signals: Iterable[str]) -> Self:
+        """Return the counters of those who take these."""
+        names = list(signals)
+        requests = {(name, outcome): 0 for name in names for outcome in OUTCOMES}
+        return cls(requests, dict.fromkeys(names, 0), dict.fromkeys(names, 0), dict.fromkeys(names, 0))
+
+    def request(self, signal: str, outcome: str) -> None:
         """Count a request or a record."""
         self.requests[signal, outcome] += 1
 
-    def carry(self, signal: Signal, carried: Carried) -> None:
+    def carry(self, signal: str, carried: Carried) -> None:
         """Count what is safe."""
         self.items[signal] += carried.items
         self.rejected[signal] += carried.rejected
@@ -60,8 +65,14 @@ class Process(Protocol):
     """What is asked of the receiver."""
 
     counters: Counters
-    translator: Translator
-    held_bytes: int
+
+    @property
+    def strange(self) -> Strange:
+        """What came in that no table knows."""
+
+    @property
+    def held_bytes(self) -> int:
+        """How much of all bodies waits for Kafka."""
 
     @property
     def producing(self) -> Broker:
@@ -109,7 +120,7 @@ class _Numbers(Collector):
     def _samples(self) -> dict[str, list[tuple[tuple[str, ...], float]]]:
         process = self._process
         counters = process.counters
-        strange = process.translator.strange.totals()
+        strange = process.strange.totals()
         return {
             "agent_ingest_requests_total": [(key, value) for key, value in counters.requests.items()],
             "agent_ingest_items_total": [((key,), value) for key, value in counters.items.items()],

@@ -28,9 +28,12 @@ _BACKOFF_LIMIT_S: Final = 5.0
 class Producing:
     """The producer of the receiver, kept open by `run`."""
 
-    def __init__(self, connection: KafkaConnection, topic: str, *, ack_s: float = ACK_S) -> None:
+    def __init__(
+        self, connection: KafkaConnection, topic: str, *, client: str = "ingest-otlp", ack_s: float = ACK_S
+    ) -> None:
         self._connection = connection
         self._topic = topic
+        self._client = client
         self._ack_s = ack_s
         self._producer: Any = None
         self._broken = asyncio.Event()
@@ -94,7 +97,7 @@ class Producing:
         with edge_errors(self._connection, f"writing to {self._topic}"):
             producer = AIOKafkaProducer(
                 **self._connection.client_arguments(),
-                client_id="agent-streams-ingest-otlp",
+                client_id=f"agent-streams-{self._client}",
                 enable_idempotence=True,
                 acks="all",
                 linger_ms=_LINGER_MS,

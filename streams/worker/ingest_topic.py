@@ -20,9 +20,10 @@ from streams.event.redact import REDACTOR, Redactor
 from streams.feed.batch import Record
 from streams.topology import EVENTS
 from streams.worker.connection import KafkaConnection, edge_errors, told_to_stop
-from streams.worker.ingest_codec import Signal, Translator, looks_like_json
+from streams.worker.ingest_codec import Translator, looks_like_json
 from streams.worker.ingest_health import Counters, registry_of, strange_route
 from streams.worker.ingest_produce import REQUEST_BYTES_MAX
+from streams.worker.ingest_records import Signal
 from streams.worker.process import until_signal
 from streams.worker.web import Page, WebConfig, WebServer
 
@@ -72,13 +73,14 @@ class TopicIngest:
 
     def __init__(self, config: TopicConfig) -> None:
         self._config = config
-        self.counters = Counters()
+        self.counters = Counters.of(Signal)
         self.translator = Translator(config.redactor, claude_code=config.claude_code)
         self.held_bytes = 0
         self.failures = 0
         self.up = False
+        self.strange = self.translator.strange
         self._registry = registry_of(self)
-        self.server = WebServer(config.web, self, [strange_route(self.translator.strange)])
+        self.server = WebServer(config.web, self, [strange_route(self.strange)])
 
     async def run(self) -> None:
         """Read for ever. Raises ConfigError, Fenced, and EdgeError for what no repetition cures."""

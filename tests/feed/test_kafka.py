@@ -249,6 +249,13 @@ class Agent:
         self.process.stdin.flush()
         return self.said()
 
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            stream.close()
+
     def said(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         found: dict[str, Any] = json.loads(self.process.stdout.readline())
@@ -278,8 +285,7 @@ async def test_nothing_is_lost_when_broker_and_agent_die_one_after_the_other(tmp
         finally:
             for agent in (first, second):
                 if agent is not None:
-                    agent.process.kill()
-                    agent.process.communicate()
+                    agent.close()
         events = arrived(broker.bootstrap, config.topic, _all(after, before))
 
     seen: Counter[tuple[str | None, int | None]] = Counter()

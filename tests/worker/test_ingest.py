@@ -33,6 +33,7 @@ from streams.worker.connection import KafkaConnection
 from streams.worker.embedded import EmbeddedKafka
 from streams.worker.ingest import IngestConfig, Receiver
 from streams.worker.ingest_codec import JSON, PROTOBUF
+from streams.worker.ingest_door import Limits
 from streams.worker.ingest_topic import signal_of
 from streams.worker.loopback import HOST, free_ports
 from streams.worker.web import WebConfig
@@ -50,7 +51,7 @@ async def lonely(**changes: Any) -> AsyncIterator[tuple[aiohttp.ClientSession, s
     """A receiver whose broker does not exist."""
     (port,) = free_ports(1)
     connection = KafkaConnection(bootstrap=f"{HOST}:{port}")
-    receiver = Receiver(IngestConfig(connection=connection, web=WebConfig(port=0), **changes))
+    receiver = Receiver(IngestConfig(connection=connection, web=WebConfig(port=0), limits=Limits(**changes)))
     running = asyncio.create_task(receiver.run())
     try:
         async with asyncio.timeout(10):
@@ -131,7 +132,7 @@ async def test_health_is_shown_while_kafka_is_away() -> None:
 
 def test_limits_that_cannot_be_are_all_named() -> None:
     with pytest.raises(ConfigError, match=r"connections: 0 given.*body bytes: 2 given, expected at most held bytes"):
-        IngestConfig(connection=KafkaConnection(bootstrap="b:1"), connections=0, body_bytes=2, held_bytes=1)
+        IngestConfig(KafkaConnection(bootstrap="b:1"), limits=Limits(connections=0, body_bytes=2, held_bytes=1))
 
 
 @pytest.mark.parametrize(
@@ -274,7 +275,8 @@ async def test_what_would_be_too_much_to_hold_is_told_to_come_again(kafka: str, 
     connection = KafkaConnection(bootstrap=kafka)
     await topics.create(connection, prefix, {"events": 1, "rollups": 1})
     body = as_json(b"x" * 900)
-    config = IngestConfig(connection=connection, prefix=prefix, web=WebConfig(port=0), body_bytes=1000, held_bytes=1500)
+    limits = Limits(body_bytes=1000, held_bytes=1500)
+    config = IngestConfig(connection=connection, prefix=prefix, web=WebConfig(port=0), limits=limits)
     receiver = Receiver(config)
     running = asyncio.create_task(receiver.run())
     try:

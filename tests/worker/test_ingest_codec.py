@@ -14,7 +14,8 @@ from otlp_recording import GOLDEN
 
 from streams.event.codec import decode_record
 from streams.event.redact import REDACTOR
-from streams.worker.ingest_codec import Signal, TooLarge, Translator, answer, failure, looks_like_json, unpack
+from streams.worker.ingest_codec import Translator, answer, failure, looks_like_json
+from streams.worker.ingest_records import Signal, TooLarge, unpack
 
 LIMIT = 10_000
 

@@ -11,6 +11,8 @@ from streams.errors import ConfigError
 from streams.settings import Settings
 from streams.worker import logs, wiring
 from streams.worker.cli.options import Bootstrap, Prefix, connection, load
+from streams.worker.ingest_door import Limits
+from streams.worker.ingest_records import Signal
 from streams.worker.web import WebConfig
 
 EXAMPLES: Final = (
@@ -63,26 +65,32 @@ def _receive(settings: Settings) -> int:
     _needs_otlp()
     from streams.worker.ingest import IngestConfig, run  # noqa: PLC0415  the extra may not be installed
 
-    token = settings.ingest_token
     return run(
         IngestConfig(
             connection=connection(settings),
             prefix=settings.topic_prefix,
             web=WebConfig(port=settings.ingest_port, host=settings.ingest_host),
-            token=token.get_secret_value() if token else None,
-            body_bytes=settings.ingest_body_bytes,
-            held_bytes=settings.ingest_held_bytes,
-            connections=settings.ingest_connections,
+            limits=limits(settings),
             claude_code=settings.ingest_claude_code,
             redactor=wiring.redactor(settings),
         )
     )
 
 
+def limits(settings: Settings) -> Limits:
+    """Return what receivers over HTTP take."""
+    token = settings.ingest_token
+    return Limits(
+        token=token.get_secret_value() if token else None,
+        body_bytes=settings.ingest_body_bytes,
+        held_bytes=settings.ingest_held_bytes,
+        connections=settings.ingest_connections,
+    )
+
+
 def _read(settings: Settings, topic: str, named: str | None) -> int:
     _needs_otlp()
-    from streams.worker.ingest_codec import Signal  # noqa: PLC0415  the extra may not be installed
-    from streams.worker.ingest_topic import TopicConfig, run, signal_of  # noqa: PLC0415  as above
+    from streams.worker.ingest_topic import TopicConfig, run, signal_of  # noqa: PLC0415  the extra may not be installed
 
     if named is not None and named not in set(Signal):
         raise ConfigError(f"--signal: {named!r} given, expected one of {', '.join(Signal)}")
