@@ -10,12 +10,13 @@ with session.request(), session.tool_call("search"):
 
 from streams.feed.batch import BatchPolicy
 from streams.feed.config import EmitterConfig
-from streams.feed.emitter import Emitter, EmitterStats
+from streams.feed.emitter import Emitter
 from streams.feed.guard.client import Guard, GuardStats
 from streams.feed.guard.denial import CallDenied, Denial
 from streams.feed.guard.policy import GuardPolicy
 from streams.feed.identity import new_id
 from streams.feed.spool_policy import SpoolPolicy
+from streams.feed.stats import EmitterStats
 from streams.feed.timers import Session, current_call
 
 __all__ = [

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
 from time import perf_counter_ns
 from types import TracebackType
 from typing import Any, Final, Self
@@ -30,6 +29,7 @@ from streams.feed.identity import new_source
 from streams.feed.outlet import THREAD_NAME, Outlet
 from streams.feed.report import flat
 from streams.feed.sender import Sender, Takes
+from streams.feed.stats import EmitterStats
 from streams.feed.tally import Tally
 
 FLUSH_TIMEOUT_MS: Final = 10_000
@@ -40,37 +40,6 @@ _END_GRACE_S: Final = 0.5
 _TIMED_MASK: Final = 63
 _TIMED_KEPT: Final = 1_024
 _log: Final = logging.getLogger("streams.feed")
-
-
-@dataclass(frozen=True, slots=True)
-class EmitterStats:
-    """What became of all events given to an emitter: emitted = acknowledged + dropped + waiting."""
-
-    source: str
-    connected: bool
-    emitted: int
-    acknowledged: int
-    waiting: int
-    waiting_bytes: int  # of those that are encoded
-    dropped: Mapping[str, int]
-    redacted: Mapping[str, int]
-    records: int
-    sent_bytes: int
-    failures: int
-    last_failure: str | None  # of the connection; None while there is one
-    sends: int  # requests that were acknowledged
-    send_us: int  # all of them together
-    send_us_max: int
-    caller_ns: int  # what an event costs the thread that hands it over: the mean of some, lately
-    caller_ns_max: int
-    sample: float  # the share of sessions that is sent; what is left out is `dropped` as sampled
-    handler_failures: int
-    spooled: int  # events that were put on disk; those that wait there are among `waiting`
-    spool_bytes: int
-    spool_failures: int
-    spool_torn_bytes: int
-    left_acknowledged: int  # events that processes which are no more had left on disk; no other number has them
-    left_lost: int
 
 
 class Emitter:

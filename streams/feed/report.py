@@ -4,13 +4,11 @@ Never asks it anything while it works: every number is one that it keeps anyway.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from streams.event.model import Resource
 from streams.feed.identity import new_id
-
-if TYPE_CHECKING:
-    from streams.feed.emitter import EmitterStats
+from streams.feed.stats import EmitterStats
 
 _US_PER_S: Final = 1e6
 _NS_PER_S: Final = 1e9
@@ -69,7 +67,7 @@ HANDLER_FAILURES: Final = Row("agent_emitter_handler_failures_total", "counter",
 REDACTED: Final = Row("agent_emitter_redactions_total", "counter", "What was redacted, by pattern.", "pattern")
 
 
-def samples(stats: "EmitterStats") -> Iterator[Sample]:
+def samples(stats: EmitterStats) -> Iterator[Sample]:
     """Yield every number, those of one metric one after the other."""
     yield Sample(EVENTS, None, stats.emitted)
     yield Sample(ACKNOWLEDGED, None, stats.acknowledged)
@@ -96,7 +94,7 @@ def samples(stats: "EmitterStats") -> Iterator[Sample]:
     yield from (Sample(REDACTED, pattern, count) for pattern, count in sorted(stats.redacted.items()))
 
 
-def flat(stats: "EmitterStats") -> Mapping[str, int | float]:
+def flat(stats: EmitterStats) -> Mapping[str, int | float]:
     """Return the numbers by name, as Prometheus would show them."""
     return {
         row.name if label is None else f'{row.name}{{{row.label}="{label}"}}': value
@@ -104,6 +102,6 @@ def flat(stats: "EmitterStats") -> Mapping[str, int | float]:
     }
 
 
-def resource_of(stats: "EmitterStats", *, agent: str, now_ms: int) -> Resource:
+def resource_of(stats: EmitterStats, *, agent: str, now_ms: int) -> Resource:
     """Return what an emitter has waiting as an event, for those who have no Prometheus near their agents."""
     return Resource(id=new_id(), time=now_ms, agent=agent, source=None, queue_depth=stats.waiting)

@@ -214,16 +214,17 @@ OF_INGEST: Final = (
     own(
         "agent_ingest_requests_total",
         "counter",
-        "Requests or records with OTLP, by what became of them: taken, refused for what they were, or told to come "
-        "again.",
+        "Requests or records, by what became of them: taken, refused for what they were, or told to come again.",
         "ingest",
         ("signal", "outcome"),
     ),
-    own("agent_ingest_items_total", "counter", "Spans, log records and points that came in.", "ingest", _SIGNAL),
+    own(
+        "agent_ingest_items_total", "counter", "Spans, log records, points and events that came in.", "ingest", _SIGNAL
+    ),
     own(
         "agent_ingest_rejected_items_total",
         "counter",
-        "Spans, log records and points that could not be taken; their senders were told.",
+        "Spans, log records, points and events that could not be taken; their senders were told.",
         "ingest",
         _SIGNAL,
     ),

@@ -1,4 +1,4 @@
-"""What does the receiver of OTLP say of itself?  The catalogue's rows of it, filled in when they are asked for.
+"""What do receivers say of themselves?  The catalogue's rows of them, filled in when they are asked for.
 
 Never a number of the product: those are the exporter's.
 """

@@ -79,9 +79,9 @@ def test_everybody_asks_a_port_that_is_open(tmp_path: Path) -> None:
     asked = yaml.safe_load((CONFIGS / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
     targets = {target for job in asked for each in job["static_configs"] for target in each["targets"]}
     listening = set()
-    for name in ("worker-0", "worker-1", "exporter", "ingest", "notify"):
+    for name in ("worker-0", "worker-1", "exporter", "ingest", "ingest-http", "notify"):
         own = settings(environment(name) | readable(name), tmp_path)
-        role = name if name in {"exporter", "ingest", "notify"} else "health"
+        role = "health" if name.startswith("worker") else name.replace("-", "_")
         host, port = getattr(own, f"{role}_host"), getattr(own, f"{role}_port")
         assert host == "0.0.0.0"  # noqa: S104  inside the container's own network
         assert f"http://127.0.0.1:{port}/-/ready" in SERVICES[name]["healthcheck"]["test"][-1]

@@ -30,7 +30,9 @@ BUILDS: Final[dict[str, Callable[[], list[Object]]]] = {
     "dev": lambda: render(K8S / "overlays" / "dev"),
     "prod": lambda: render(K8S / "overlays" / "prod"),
     "prod with operators": lambda: render(K8S / "overlays" / "prod", COMPONENTS),
-    "prod with otlp": lambda: render(K8S / "overlays" / "prod", (K8S / "components" / "otlp",)),
+    "prod with receivers": lambda: render(
+        K8S / "overlays" / "prod", (K8S / "components" / "otlp", K8S / "components" / "http")
+    ),
     "strimzi-topics": lambda: render(K8S / "components" / "strimzi-topics"),
 }
 RUNNING: Final = [name for name in BUILDS if name != "strimzi-topics"]
@@ -189,7 +191,7 @@ def test_memory_is_requested_as_it_is_limited(build: str) -> None:
 def _servers(found: list[Object], secrets: Path) -> Iterator[tuple[Object, int]]:
     """Yield each workload that listens, and the port that its settings say."""
     roles = {"agent-streams-worker": "health"} | {
-        f"agent-streams-{each}": each for each in ("exporter", "ingest", "notify")
+        f"agent-streams-{each}": each.replace("-", "_") for each in ("exporter", "ingest", "ingest-http", "notify")
     }
     workloads = [each for each in found if each["kind"] in {"StatefulSet", "Deployment"}]
     assert {each["metadata"]["name"] for each in workloads} >= {"agent-streams-worker", "agent-streams-exporter"}

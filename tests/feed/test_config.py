@@ -127,7 +127,7 @@ def test_variable_nobody_reads_is_one_warning_and_no_exception(caplog: pytest.Lo
         "AGENT_STREAMS_KAFKA_SASL_PASSWORD_FILE": "",
     }
     for _ in range(3):
-        assert EmitterConfig.from_env(environ) == EmitterConfig()
+        assert EmitterConfig.from_env(environ) == EmitterConfig.from_env({})
 
     (record,) = caplog.records
     said = record.getMessage()
