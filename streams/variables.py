@@ -93,7 +93,7 @@ EMITTER: Final = (
     ),
     EmitterVariable(
         EMITTER_PREFIX + "SAMPLE", "sample", "1.0", None,
-        "Share of the sessions that are sent, each as a whole; failures always are.", SHARE,
+        "Share of the sessions that are sent, each as a whole; failures and ends always are.", SHARE,
     ),
     EmitterVariable(
         EMITTER_PREFIX + "PAYLOADS", "payloads", "false", None,

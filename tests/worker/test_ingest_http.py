@@ -5,6 +5,7 @@ import gzip
 import json
 import re
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -230,6 +231,8 @@ async def test_what_the_page_sends_with_curl_ends_in_the_tables_once(kafka: str,
         block for block in re.findall(r"^```bash\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL) if "curl" in block
     )
     script = "set -euo pipefail\n" + script.replace(":8468", f":{port}")
+    now_s = int(time.time())  # tables keep what has ended for an hour
+    script = script.replace("1760000000", str(now_s)).replace("1760000001", str(now_s + 1))
     where = ["--bootstrap", kafka, "--prefix", prefix]
     with Fleet(tmp_path) as fleet:
         process = fleet.add("http", ["-m", "streams", "ingest-http", *where, "--port", str(port)])
