@@ -148,7 +148,7 @@ def test_what_is_left_at_the_end_is_sent_by_the_next_process_and_counted_apart(t
         out.emit(event(10))
         until(lambda: len(second.ids()) == 11)
         until(lambda: out.stats().left_acknowledged == 10)
-        stats = out.stats()
+    stats = out.stats()
 
     assert (10, 10, 0, {}) == (left.waiting, left.spooled, left.acknowledged, left.dropped)
     assert (1, 1, 0) == (stats.emitted, stats.acknowledged, stats.spool_bytes)
@@ -273,6 +273,31 @@ def test_a_byte_that_changed_ends_a_file_there(tmp_path: Path, at: int) -> None:
     found = content(bytes(data), Origin.LEFT)
     assert len(found.records) == (0 if at < 120 else 1)
     assert found.torn_bytes > 200
+
+
+def test_a_disk_that_is_full_for_a_while_leaves_whole_records_and_no_hole_between(tmp_path: Path) -> None:
+    script = f"""
+import resource, sys
+from pathlib import Path
+sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]!r}
+from feed.test_spool import drained, record, spool
+own = spool(Path({str(tmp_path)!r}), "a")
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))
+own.append([record(number) for number in range(100)], now_ms=0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+own.append([record(number) for number in range(100, 110)], now_ms=0)
+kept = [int(each.key[1:]) for each in drained(own)]
+own.close()
+print(own._counters.dropped["spool_failed"], own._counters.spool_torn_bytes, *kept)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    dropped, torn_bytes, *kept = (int(each) for each in done.stdout.split())
+
+    assert 0 == torn_bytes
+    assert 40 < 100 - dropped < 50, "of 5,000 bytes, 118 each"
+    assert [*range(100 - dropped), *range(100, 110)] == kept
+    assert 1 == done.stderr.count("spool.failed"), "one line per trouble"
 
 
 def test_what_the_dead_have_left_is_taken_over_once(tmp_path: Path) -> None:
