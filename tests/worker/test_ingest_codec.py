@@ -91,7 +91,9 @@ def test_gzip_is_unpacked_up_to_the_limit_in_all_its_parts() -> None:
         unpack(gzip.compress(bytes(LIMIT)) + gzip.compress(b"b"), LIMIT)
 
 
-@pytest.mark.parametrize("body", [b"words", gzip.compress(b"cut")[:-3], gzip.compress(b"x") + b"rest"])
+@pytest.mark.parametrize(
+    "body", [b"words", gzip.compress(b"cut", mtime=0)[:-3], gzip.compress(b"x", mtime=0) + b"rest"]
+)
 def test_what_is_no_gzip_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match="gzip"):
         unpack(body, LIMIT)
