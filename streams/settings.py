@@ -69,6 +69,9 @@ class Settings(OutputSettings, IngestSettings):
     kafka_allow_sasl_without_tls: bool = Field(
         default=False, description="Send the password although nothing encrypts it. For trials only."
     )
+    kafka_client_rack: str | None = Field(
+        default=None, min_length=1, description="Our broker.rack: read from copies there, where brokers offer it."
+    )
 
     # ---- topics
     topic_prefix: str = Field(

@@ -51,6 +51,7 @@ class KafkaConnection:
     password: str | None = field(default=None, repr=False)
     ssl_context: ssl.SSLContext | None = field(default=None, repr=False)
     allow_sasl_without_tls: bool = False
+    rack: str | None = None  # where we are: brokers that may choose let us read from a copy in the same place
 
     def __post_init__(self) -> None:
         faults = list(self._faults())
@@ -82,6 +83,10 @@ class KafkaConnection:
                 "sasl_plain_password": self.password,
             }
         return arguments
+
+    def consumer_arguments(self) -> dict[str, Any]:
+        """Return those that consumers take: the same, and where we are."""
+        return {**self.client_arguments(), "client_rack": self.rack}
 
     def _faults(self) -> Iterator[str]:
         for address in self.bootstrap.split(","):

@@ -253,7 +253,7 @@ class _reader:  # noqa: N801  used as a function
 
     def __init__(self, config: WorkerConfig, *, isolation_level: str = "read_committed") -> None:
         self._consumer = AIOKafkaConsumer(
-            **config.connection.client_arguments(),
+            **config.connection.consumer_arguments(),
             client_id=f"{config.group_id}-loader",
             auto_offset_reset="none",
             isolation_level=isolation_level,

@@ -129,7 +129,7 @@ class Follower:
     @contextlib.asynccontextmanager
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
         consumer = AIOKafkaConsumer(
-            **self._connection.client_arguments(),
+            **self._connection.consumer_arguments(),
             client_id=self._client_id,
             enable_auto_commit=False,
             auto_offset_reset="none",

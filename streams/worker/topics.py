@@ -1,6 +1,6 @@
 """Which of the declared topics are there, which differ, and what to do about it.
 
-Creates what is missing and reports the rest; never alters or empties a topic that exists.
+Creates what is missing and reports the rest; never empties a topic that exists, and alters one only when told to.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ DEFAULT_PARTITIONS: Final[Mapping[str, int]] = {"events": 8, "rollups": 4, "comm
 REPLICATION_WANTED: Final = 3  # or as many as there are brokers
 SETTLE_TIMEOUT_S: Final = 30.0
 _POLL_S: Final = 0.05
+_OF_THE_TOPIC: Final = 1  # Kafka's number for where a setting comes from: made for this topic
 
 # How a setting may differ from the declared one and still do its work; a setting not named here must be the same.
 _AT_LEAST: Final = frozenset({"max.message.bytes", "retention.ms", "min.compaction.lag.ms", "min.insync.replicas"})
@@ -120,12 +121,31 @@ async def create(
         copies = replication or min(REPLICATION_WANTED, cluster.brokers)
         if copies > cluster.brokers:
             raise ConfigError(f"replication: {copies} asked for, but Kafka has {cluster.brokers} broker(s)")
-        wanted = [_kept(topic, retention_ms or {}) for topic in TOPICS]
+        wanted = [kept(topic, retention_ms or {}) for topic in TOPICS]
         missing = [topic for topic in wanted if prefix + topic.suffix not in cluster.topics]
         created = await _create(admin, prefix, missing, counts, copies) if missing else ()
         await _settled(admin, {prefix + topic.suffix: counts[topic.like] for topic in missing})
         existing = tuple(prefix + each.suffix for each in TOPICS if prefix + each.suffix not in created)
     return Created(created, existing)
+
+
+async def alter(connection: KafkaConnection, changes: Mapping[str, Mapping[str, str]]) -> None:
+    """Set some settings of topics that exist, by full name; every other setting that was made for a topic stays.
+
+    Between the look at those and the change nobody else may change them: the request that every supported Kafka knows
+    replaces all of a topic's settings at once.
+    """
+    async with _admin(connection, "altering the topics") as admin:
+        for name, wanted in changes.items():
+            kept = await _made(admin, name)
+            answers = await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, {**kept, **wanted})])
+            for code, message, *_ in (each for answer in answers for each in answer.resources):
+                if code:
+                    error = for_code(code)
+                    raise EdgeError(
+                        f"the settings of {name} could not be changed: {message or error.__name__}",
+                        retryable=error.retriable,
+                    )
 
 
 async def delete_prefix(connection: KafkaConnection, prefix: str) -> list[str]:
@@ -150,7 +170,8 @@ def wanted_config(topic: Topic, replication: int) -> dict[str, str]:
     return {"cleanup.policy": "delete", "min.insync.replicas": in_sync, **topic.config}
 
 
-def _kept(topic: Topic, retention_ms: Mapping[str, int]) -> Topic:
+def kept(topic: Topic, retention_ms: Mapping[str, int]) -> Topic:
+    """Return a topic as it is to be kept, by suffix."""
     kept_ms = retention_ms.get(topic.suffix)
     return topic if kept_ms is None else replace(topic, config={**topic.config, "retention.ms": str(kept_ms)})
 
@@ -182,6 +203,18 @@ async def _configs(admin: AIOKafkaAdminClient, topics: list[str]) -> dict[str, d
                 raise EdgeError(f"the settings of {name} could not be read: {reason}", retryable=False)
             configs[name] = {entry[0]: entry[1] for entry in entries}
     return configs
+
+
+async def _made(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
+    """Read the settings that were made for one topic, without the brokers' defaults."""
+    found: dict[str, str] = {}
+    for answer in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)]):
+        for code, message, _kind, name, entries in answer.resources:
+            if code:
+                reason = message or for_code(code).__name__
+                raise EdgeError(f"the settings of {name} could not be read: {reason}", retryable=False)
+            found |= {entry[0]: entry[1] for entry in entries if entry[3] == _OF_THE_TOPIC}
+    return found
 
 
 async def _look(admin: AIOKafkaAdminClient, prefix: str) -> Cluster:
@@ -294,7 +327,8 @@ def _counts(cluster: Cluster, prefix: str, partitions: Mapping[str, int]) -> dic
         elif seen is not None and seen.partitions != counts[name]:
             faults.append(
                 f"{prefix + name} exists with {seen.partitions} partitions, {counts[name]} asked for: ask for "
-                f"{seen.partitions} (--partitions {name}={seen.partitions}), or choose a new prefix"
+                f"{seen.partitions} (--partitions {name}={seen.partitions}), or choose a new prefix: "
+                f"agent-streams topics plan --partitions {name}={counts[name]} shows the way"
             )
     if faults:
         raise ConfigError("; ".join(faults))

@@ -72,7 +72,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
         config = self.app.runner.config
         self._assignor = self.app.assignor
         return AIOKafkaConsumer(
-            **config.connection.client_arguments(),
+            **config.connection.consumer_arguments(),
             client_id=config.instance_id or config.group_id,
             group_id=config.group_id,
             group_instance_id=config.instance_id,

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from declared_topics import COUNTS, as_declared, changed, cluster
 
 from streams.errors import ConfigError, EdgeError
 from streams.topology import TOPICS, Topic
@@ -13,27 +14,7 @@ from streams.worker import topics
 from streams.worker.connection import KafkaConnection
 from streams.worker.embedded import EmbeddedKafka
 from streams.worker.loopback import HOST, free_ports
-from streams.worker.topics import Cluster, Finding, Seen, judge, wanted_config
-
-COUNTS = {"events": 8, "rollups": 4, "commands": 1}
-
-
-def as_declared(topic: Topic, replication: int = 3) -> Seen:
-    return Seen(COUNTS[topic.like], replication, wanted_config(topic, replication))
-
-
-def cluster(changes: Mapping[str, Seen | None] | None = None, *, brokers: int = 3) -> Cluster:
-    """A cluster as declared, but for `changes` by suffix; None takes the topic away."""
-    declared = {topic.suffix: as_declared(topic, min(3, brokers)) for topic in TOPICS}
-    seen = {**declared, **(changes or {})}
-    return Cluster(brokers, {f"a.{suffix}": value for suffix, value in seen.items() if value})
-
-
-def changed(suffix: str, **config: str) -> dict[str, Seen | None]:
-    """The topic with other settings; dots of their names are written as underscores."""
-    topic = next(each for each in TOPICS if each.suffix == suffix)
-    as_is = as_declared(topic)
-    return {suffix: replace(as_is, config={**as_is.config, **{k.replace("_", "."): v for k, v in config.items()}})}
+from streams.worker.topics import Finding, Seen, judge
 
 
 def findings(changes: Mapping[str, Seen | None], partitions: Mapping[str, int] | None = None) -> list[Finding]:

@@ -80,6 +80,7 @@ def _named(settings: Settings, bootstrap: str) -> KafkaConnection:
         password=password.get_secret_value() if password else None,
         ssl_context=tls_context(*files) if any(files) else None,
         allow_sasl_without_tls=settings.kafka_allow_sasl_without_tls,
+        rack=settings.kafka_client_rack,
     )
 
 
