@@ -146,6 +146,7 @@ async def alter(connection: KafkaConnection, changes: Mapping[str, Mapping[str, 
                         f"the settings of {name} could not be changed: {message or error.__name__}",
                         retryable=error.retriable,
                     )
+        await _altered(admin, changes)
 
 
 async def delete_prefix(connection: KafkaConnection, prefix: str) -> list[str]:
@@ -352,6 +353,15 @@ async def _create(
         elif error is not TopicAlreadyExistsError:  # another process was faster: as good
             raise EdgeError(f"{name} could not be created: {message or error.__name__}", retryable=error.retriable)
     return tuple(created)
+
+
+async def _altered(admin: AIOKafkaAdminClient, changes: Mapping[str, Mapping[str, str]]) -> None:
+    """Wait until these settings are shown: brokers learn of a change one after the other."""
+    deadline = time.monotonic() + SETTLE_TIMEOUT_S
+    while left := [name for name, wanted in changes.items() if not wanted.items() <= (await _made(admin, name)).items()]:
+        if time.monotonic() > deadline:
+            raise EdgeError(f"{', '.join(left)}: not altered after {SETTLE_TIMEOUT_S:g} s", retryable=True)
+        await asyncio.sleep(_POLL_S)
 
 
 async def _gone(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
