@@ -92,11 +92,10 @@ def strimzi(user: str, some: Sequence[Right], cluster: str) -> str:
         "    type: scram-sha-512", "  authorization:", "    type: simple", "    acls:",
     ]  # fmt: skip
     for right in some:
-        resource = _STRIMZI_TYPES[right.type]
+        resource, pattern = _STRIMZI_TYPES[right.type], "prefix" if right.pattern == "prefixed" else "literal"
         lines += [
             f"      # {right.why}",
-            f"      - resource: {{type: {resource}, name: {json.dumps(right.name)}, patternType: "
-            f"{'prefix' if right.pattern == 'prefixed' else right.pattern}}}",
+            f"      - resource: {{type: {resource}, name: {json.dumps(right.name)}, patternType: {pattern}}}",
             f"        operations: [{', '.join(right.operations)}]",
         ]
     return "\n".join(lines) + "\n"

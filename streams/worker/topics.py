@@ -358,7 +358,9 @@ async def _create(
 async def _altered(admin: AIOKafkaAdminClient, changes: Mapping[str, Mapping[str, str]]) -> None:
     """Wait until these settings are shown: brokers learn of a change one after the other."""
     deadline = time.monotonic() + SETTLE_TIMEOUT_S
-    while left := [name for name, wanted in changes.items() if not wanted.items() <= (await _made(admin, name)).items()]:
+    while left := [
+        name for name, wanted in changes.items() if not wanted.items() <= (await _made(admin, name)).items()
+    ]:
         if time.monotonic() > deadline:
             raise EdgeError(f"{', '.join(left)}: not altered after {SETTLE_TIMEOUT_S:g} s", retryable=True)
         await asyncio.sleep(_POLL_S)

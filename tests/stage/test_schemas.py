@@ -1,35 +1,29 @@
 """Do the published schemas say what the program does?  The files, the codecs and real records are asked, in turn."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import pytest
-from fleet import START_MS, Fleet
+from fleet import START_MS
 from jsonschema import Draft202012Validator
 from pages import full_view, own_samples
-from through_stages import Record
+from sent_by_fleet import sent_by_a_fleet
 
 from streams.event.codec import decode_record
 from streams.event.command import COMMANDS, decode_command
 from streams.event.model import KINDS, Envelope
 from streams.fold.rollup import RollupBatch
 from streams.rule.acknowledgement import AcknowledgementRecord
-from streams.rule.defaults import default_rules
 from streams.rule.records import AlertRecord, BreakerRecord
 from streams.sink.document import Document, as_json
 from streams.stage import examples
-from streams.stage.commands import CommandsPartition
 from streams.stage.deadletter import DeadLetter
-from streams.stage.payloads import PayloadPolicy, PayloadRecord
-from streams.stage.plan import Plan, Send
-from streams.stage.rollups import RollupsPartition
+from streams.stage.payloads import PayloadRecord
 from streams.stage.schemas import EVENT_NAMES, NAMES, PAGE_NAMES, RECORD_NAMES, TOPICS, files, schema
-from streams.stage.sessions import SessionsPartition
 from streams.topology import COMMANDS as COMMANDS_TOPIC
-from streams.topology import EVENTS, ROLLUPS
+from streams.topology import EVENTS
 
 FOLDER: Final = Path(__file__).parents[2] / "schemas"
 REGENERATE: Final = "schemas/ is not what the types say; write it anew: agent-streams schema --to schemas"
@@ -55,7 +49,7 @@ def validator(name: str) -> Draft202012Validator:
 
 
 def test_files_are_what_the_types_say() -> None:
-    written = {file.name: file.read_text(encoding="utf-8") for file in FOLDER.iterdir()}
+    written = {file.name: file.read_text(encoding="utf-8") for file in FOLDER.glob("*.json")}
 
     assert files().keys() == written.keys(), REGENERATE
     for name, text in files().items():
@@ -158,35 +152,3 @@ def test_the_exporters_json_holds() -> None:
     text = b"".join(as_json(view, {**view.samples(), **own_samples()}, now_ms=START_MS))
 
     validator("metrics").validate(json.loads(text))
-
-
-def sent_by_a_fleet() -> Iterator[Send]:
-    """Yield what all stages send while a tool fails, records are refused, the tool recovers, and its row is reset."""
-    first = SessionsPartition(0, 1, 1, default_rules(), payloads=PayloadPolicy())
-    second = RollupsPartition(0, 1, default_rules())
-    fleet = Fleet(7, sessions=40, tools=6, step_ms=50, failing_tool="tool-01")
-    good = [(event["time"], json.dumps(event).encode()) for event in fleet.events(4_000)]
-    bad = [(START_MS, value) for value in (None, b"", b"{", b'{"kind":"?"}', b'{"kind":"tool_end","id":""}', b"[1,2]")]
-    bad.append((START_MS, json.dumps(examples.event("payload") | {"time": START_MS}).encode()))
-    published = [Record(offset, at_ms, None, value) for offset, (at_ms, value) in enumerate([*good, *bad])]
-    rolled = 0
-    for begin in range(0, len(published), 500):
-        block = published[begin : begin + 500]
-        first.feed(block)
-        for step_ms in (0, 60_000) if begin + 500 >= len(published) else (0,):
-            now_ms = max(record.timestamp for record in block) + step_ms
-            first.tick(now_ms)
-            for send in sends(first.plan()):
-                yield send
-                if send.topic == ROLLUPS.suffix:
-                    second.feed([Record(rolled, now_ms, send.key, send.value, send.headers)])
-                    rolled += 1
-            second.tick(now_ms)
-            yield from sends(second.plan())
-    third = CommandsPartition(0, 1)
-    third.feed([Record(at, START_MS, None, value) for at, value in enumerate((b"{", RESET))])
-    yield from sends(third.plan())
-
-
-def sends(plan: Plan | None) -> list[Send]:
-    return [] if plan is None else plan.sends

@@ -11,6 +11,7 @@ import typer
 
 from streams.errors import ConfigError
 from streams.event.model import KINDS
+from streams.stage import asyncapi
 from streams.stage.schemas import PAGE_NAMES, RECORD_NAMES, TOPICS, files, text
 from streams.topology import EVENTS
 from streams.worker.cli.options import out
@@ -35,7 +36,9 @@ def schema(
     ] = EVENTS.suffix,
     to: Annotated[
         Path | None,
-        typer.Option(help="Write every schema into this folder instead, one file each.", show_default=False),
+        typer.Option(
+            help="Write every schema into this folder instead, one file each, and asyncapi.yaml.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Print the JSON Schema (2020-12) of what a topic holds, or of one kind of event."""
@@ -47,7 +50,7 @@ def schema(
     if to is None:
         typer.echo(text(TOPICS.get(of) or (of if of in whole else f"event.{of}")), nl=False)
         return
-    for name, content in files().items():
+    for name, content in {**files(), asyncapi.FILE: asyncapi.text()}.items():
         file = to / name
         try:
             to.mkdir(parents=True, exist_ok=True)

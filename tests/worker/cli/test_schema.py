@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from streams.stage import asyncapi
 from streams.stage.schemas import files, schema
 
 PROGRAM = [sys.executable, "-m", "streams", "schema"]
@@ -20,7 +21,9 @@ def test_to_writes_every_schema(tmp_path: Path) -> None:
     done = run("--to", str(folder))
 
     assert 0 == done.returncode, done.stderr
-    assert files() == {file.name: file.read_text(encoding="utf-8") for file in folder.iterdir()}
+    assert {**files(), asyncapi.FILE: asyncapi.text()} == {
+        file.name: file.read_text(encoding="utf-8") for file in folder.iterdir()
+    }
 
 
 def test_a_kind_is_shown_by_its_name() -> None:
