@@ -39,6 +39,7 @@ class Reason(StrEnum):
     INVALID = "invalid"  # a field is missing, of the wrong type or out of bounds
     TIME = "time"  # `time` is text but not RFC 3339 with an offset
     UNDECLARED = "undeclared"  # a custom metric that the settings do not declare, or declare otherwise
+    ERASED = "erased"  # of a session or user that was erased, from before; counted, and no dead letter says more
 
 
 class Rejected(NamedTuple):

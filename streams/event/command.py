@@ -130,6 +130,17 @@ class Breaker(Command, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     action: Literal["force-open", "force-close", "disable", "metrics-only", "reset"]
 
 
+class Purge(Command, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag="purge"):
+    """Let go of everything that is kept of one session or user, and take no event of theirs from before ever again.
+
+    `digest` is the SHA-256, in lower-case hexadecimal digits, of the scope, a colon and the id: no topic ever holds the
+    id itself.
+    """
+
+    scope: Literal["session", "user"]
+    digest: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
 COMMANDS: Final[dict[str, type[Command]]] = {
     "reset": Reset,
     "rules": Rules,
@@ -138,6 +149,7 @@ COMMANDS: Final[dict[str, type[Command]]] = {
     "silence": SilenceAlerts,
     "unsilence": Unsilence,
     "breaker": Breaker,
+    "purge": Purge,
 }
 
 

@@ -92,6 +92,13 @@ class BreakerOrder(Struct, array_like=True, frozen=True, tag="breaker"):
     note: str = ""
 
 
+class EraseOrder(Struct, array_like=True, frozen=True):
+    """A user whose name is to go from the rows; `digest` stands for it, so that no topic holds the name."""
+
+    command: str
+    digest: str
+
+
 class RollupBatch(Struct, omit_defaults=True):
     """All that one flush of one source partition sends to one rollups partition.
 
@@ -111,6 +118,7 @@ class RollupBatch(Struct, omit_defaults=True):
     schema: int = BATCH_SCHEMA
     orders: list[ResetOrder] = []
     breaker_orders: list[BreakerOrder] = []
+    erasures: list[EraseOrder] = []
 
 
 def attach(deltas: list[Delta], gauges: Mapping[tuple[str, Labels], dict[str, GaugeDelta]]) -> list[Delta]:
@@ -297,6 +305,16 @@ def _binned(pane: PaneRow, name: str) -> PaneHistogram:
     if histogram is None:
         histogram = pane.histograms[name] = PaneHistogram()
     return histogram
+
+
+def add_lifetime(into: LifetimeRow, row: LifetimeRow) -> None:
+    """Add the lifetime numbers of one row to those of another; traces and log bins stay behind."""
+    add_sums(into.sums, row.sums)
+    for name, held in row.histograms.items():
+        lifetime = _lifetime(into, name)
+        lifetime.sum_us += held.sum_us
+        lifetime.buckets = [one + more for one, more in zip(lifetime.buckets, held.buckets, strict=True)]
+        widen(lifetime, held.min_us, held.max_us)
 
 
 def add_pane(pane: PaneRow, finer: PaneRow) -> None:

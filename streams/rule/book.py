@@ -359,6 +359,15 @@ class AlertBook:
                 moved.append(self._move(lane, key, state, ENDED, reason, now_ms))
         return moved
 
+    def forget(self, over: str, key: Key, now_ms: int, reason: str) -> list[Transition]:
+        """End every alert of a row and let go of it at once: topic and rows are told to forget it too."""
+        moved = self.end(over, key, now_ms, reason)
+        for lane in self._lanes.values():
+            state = lane.resolved.get(key) if lane.rule.over == over else None
+            if state is not None:
+                moved.append(self._move(lane, key, state, EXPIRED, None, self._now(now_ms)))
+        return moved
+
     def expire(self, now_ms: int) -> list[Transition]:
         """Let go of what was resolved long ago or is too much, and resolve the alerts of removed rules."""
         now_ms = self._now(now_ms)

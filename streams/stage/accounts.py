@@ -45,6 +45,10 @@ class Accounts:
                 _account(row, policy, panes, now_ms).limit = limit
         return before != {name: (id(account), account.limit) for name, account in row.accounts.items()}
 
+    def forget(self, row: LifetimeRow) -> None:
+        """Know a row no more: one of its name that comes later is another one."""
+        self._opened.discard((row.dimension, row.labels))
+
     def charge(self, row: LifetimeRow, delta: Delta, now_ms: int) -> None:
         """Charge a delta that is added to a row."""
         for account in row.accounts.values():

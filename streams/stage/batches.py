@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from streams.fold.rollup import Delta, RollupBatch
+from streams.fold.rollup import Delta, EraseOrder, RollupBatch
 from streams.stage.keys import dimension_key, partition_of
 from streams.stage.plan import Send
 from streams.topology import ROLLUPS
@@ -51,12 +51,14 @@ class Batches:
         counters: Mapping[str, int],
         watermark_ms: int,
         sequences: dict[int, int],
+        orders: Sequence[EraseOrder] = (),
     ) -> None:
         sequence = sequences.get(target, 0) + 1
         events, late, duplicate, rejected = (
             counters.get(name, 0) for name in ("received", "late", "duplicate", "rejected")
         )
         batch = RollupBatch(self._partition, sequence, events, watermark_ms, list(deltas), late, duplicate, rejected)
+        batch.erasures = list(orders)
         value = _encode(batch)
         if len(value) > BATCH_BYTES_MAX and len(deltas) > 1:
             middle = len(deltas) // 2
@@ -70,6 +72,19 @@ class Batches:
             (HEADER_EVENTS, b"%d" % events),
         )
         sends.append(Send(ROLLUPS.suffix, target, None, value, headers))
+
+    def orders(
+        self,
+        orders: Sequence[EraseOrder],
+        counters: Mapping[str, int],
+        watermark_ms: int,
+        sequences: dict[int, int],
+    ) -> list[Send]:
+        """Return the records that tell every owner of rows what to let go of, behind all deltas so far."""
+        sends: list[Send] = []
+        for target in range(self._rollup_partitions) if orders else ():
+            self._add(sends, target, (), counters, watermark_ms, sequences, orders)
+        return sends
 
     def _route(self, delta: Delta) -> int:
         key = (delta.dimension, delta.labels)

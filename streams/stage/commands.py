@@ -15,13 +15,23 @@ from msgspec import Struct
 
 from streams.errors import StateRefused
 from streams.event.codec import Reason, Rejected
-from streams.event.command import Rules, command_ms, decode_command
+from streams.event.command import Purge, Rules, command_ms, decode_command
 from streams.fold.rollup import BreakerOrder, ResetOrder, RollupBatch
 from streams.fold.streamtime import SKEW_MS
 from streams.stage import attention
 from streams.stage.attention import Attention
 from streams.stage.batches import HEADER_EVENTS, HEADER_SEQUENCE, HEADER_SOURCE
 from streams.stage.deadletter import dead_letter
+from streams.stage.erasing import (
+    ERASE_KEY,
+    ERASE_PARTITION,
+    ERASURES_MAX,
+    EraseRow,
+    decode_erase,
+    encode_erase,
+    erase_key,
+    erase_row,
+)
 from streams.stage.loading import compact
 from streams.stage.orders import Routed, order_of, route
 from streams.stage.plan import Plan, Row, Send, SourceRecord
@@ -43,6 +53,7 @@ class Meta(Struct, array_like=True):
     counters: dict[str, int] = {}
     codec: int = META_CODEC
     rules: int = 0  # version of the rules that hold
+    erasures: int = 0  # version of the newest erasure
 
 
 class Accepted(Struct, array_like=True):
@@ -89,6 +100,9 @@ class CommandsPartition:
         self._sequences: dict[int, int] = {}
         self._rules_version = 0
         self._rules: RulesRow | None = None  # accepted since the last plan
+        self._erasures: dict[str, EraseRow] = {}  # by digest, the oldest first
+        self._erasures_version = 0
+        self._erasures_changed: dict[str, EraseRow | None] = {}
         self._counters = dict.fromkeys(OUTCOMES, 0)
         self._accepted: dict[str, Accepted] = {}  # by id, the oldest first
         self._changed: dict[str, Accepted | None] = {}
@@ -134,10 +148,13 @@ class CommandsPartition:
                     found.append((key[1:].decode(), decode_accepted(value)))
                 elif key == RULES_KEY:
                     decode_rules(value)  # its version is the meta row's; a torn transaction may have left this one
+                elif key[:1] == ERASE_KEY:
+                    self._erasures[key[1:].decode()] = decode_erase(value)
                 elif not self.attention.load(key, value):
                     raise ValueError("no row has such a key")
             except (msgspec.MsgspecError, ValueError) as error:
                 raise _unreadable(self._partition, key, error) from error
+        self._erasures = dict(sorted(self._erasures.items(), key=lambda item: item[1].version))
         self._accepted = dict(sorted(found, key=_offset))
         self.attention.loaded(self._next)
 
@@ -146,6 +163,7 @@ class CommandsPartition:
             raise ValueError(f"version {meta.codec}, this program reads {META_CODEC}")
         self._next, self._started = meta.next_offset, True
         self._sequences, self._rules_version = meta.sequences, meta.rules
+        self._erasures_version = meta.erasures
         self._counters.update(meta.counters)
 
     # ---- records ------------------------------------------------------------------------------------------------
@@ -170,6 +188,8 @@ class CommandsPartition:
         at_ms = command_ms(command, record.timestamp, skew_ms=SKEW_MS)
         if isinstance(command, Rules):
             return self._take_rules(command, record, at_ms)
+        if isinstance(command, Purge):
+            return self._take_erasure(command, record, at_ms)
         if type(command) in attention.HANDLERS:
             fault = self.attention.take(command, at_ms, record.offset)
             if fault is not None:
@@ -191,6 +211,22 @@ class CommandsPartition:
         if isinstance(row, Rejected):
             return self._refuse(row, record)
         self._rules, self._rules_version = row, row.version
+        self._remember(command.id, Accepted(record.offset))
+        return "accepted"
+
+    def _take_erasure(self, command: Purge, record: SourceRecord, at_ms: int) -> str:
+        """Number an erasure and remember it: the partitions that own the rows read it from the changelog."""
+        if self._partition != ERASE_PARTITION:
+            why = f"erasures are taken from partition {ERASE_PARTITION} alone, where their versions have one order"
+            return self._refuse(Rejected(Reason.INVALID, 0, why, record.value or b""), record)
+        self._erasures_version += 1
+        self._erasures.pop(command.digest, None)
+        row = erase_row(command, self._erasures_version, at_ms)
+        self._erasures[command.digest] = self._erasures_changed[command.digest] = row
+        if len(self._erasures) > ERASURES_MAX:
+            oldest = next(iter(self._erasures))
+            del self._erasures[oldest]
+            self._erasures_changed[oldest] = None
         self._remember(command.id, Accepted(record.offset))
         return "accepted"
 
@@ -252,7 +288,12 @@ class CommandsPartition:
         rows += self.attention.rows()
         if self._rules is not None:
             rows.append((RULES_KEY, encode_rules(self._rules)))
-        meta = Meta(self._next, self._sequences, self._counters, rules=self._rules_version)
+        for digest, erasure in self._erasures_changed.items():
+            rows.append((erase_key(digest), None if erasure is None else encode_erase(erasure)))
+        self._erasures_changed = {}
+        meta = Meta(
+            self._next, self._sequences, self._counters, rules=self._rules_version, erasures=self._erasures_version
+        )
         rows.append((META_KEY, _encode(meta)))
         sends, self._sends = self._sends + self.attention.sends(), []
         self._changed, self._rules, self._fed, self._passed = {}, None, 0, False

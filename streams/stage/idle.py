@@ -46,6 +46,11 @@ class IdleWheel:
             del self._slots[slot]
         return taken
 
+    def keys(self) -> Iterator[RowKey]:
+        """Yield every key that is waited for."""
+        for keys in self._slots.values():
+            yield from keys
+
     def soonest(self) -> Iterator[tuple[int, RowKey]]:
         """Take slots and keys one by one, the soonest deadline first; later ones may be added meanwhile."""
         while self._slots:

@@ -131,6 +131,13 @@ class Judging:
         if tripped is not None:
             self._tripped.append(tripped)
 
+    def forget(self, over: str, key: Key, now_ms: int, reason: str) -> None:
+        """Resolve the alerts of a row that goes, and have them and its breaker forgotten, wherever they are told of."""
+        self._moved.extend(self._alerts.forget(over, key, now_ms, reason))
+        tripped = self._breakers.end(over, key, now_ms)
+        if tripped is not None:
+            self._tripped.append(tripped)
+
     def arm(self, over: str, key: Key, now_ms: int, *, in_flight: bool = True) -> None:
         """Have a row that was just loaded judged at the next step, if time alone can move it."""
         if self._alerts.arms(over, in_flight=in_flight):

@@ -12,7 +12,7 @@ a partition needs no rollback, and nothing outside the changelog is state.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from streams.rule.model import RuleSet
 
@@ -93,6 +93,14 @@ class StagePartition(Protocol):
     @property
     def pending(self) -> int:
         """How many records were folded since the last plan: what a driver weighs when it decides to flush."""
+
+
+@runtime_checkable
+class Erasable(StagePartition, Protocol):
+    """What a stage partition has besides when it keeps rows of sessions and users."""
+
+    def erase(self, erasures: Any) -> bool:
+        """Begin with the erasures that are new (`stage.erasing.Erasures`); returns whether there are any."""
 
 
 @runtime_checkable

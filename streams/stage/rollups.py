@@ -14,26 +14,30 @@ import msgspec
 from streams.errors import InvariantBroken, SequenceGap
 from streams.fold.baseline import concerns, reset
 from streams.fold.gauges import gauge_of
-from streams.fold.measure import DIMENSIONS
+from streams.fold.measure import DIMENSIONS, USER, Dimension
 from streams.fold.panes import PaneKey, Panes, due_ms, home
 from streams.fold.rollup import (
     BATCH_SCHEMA,
     Delta,
+    EraseOrder,
     LifetimeRow,
     PaneRow,
     ResetOrder,
     RollupBatch,
     add_delta,
+    add_lifetime,
+    add_pane,
     decode_lifetime,
     decode_pane,
     encode_row,
 )
 from streams.fold.session import OVERFLOW
-from streams.rule.alert import AlertState
+from streams.rule.alert import KEY_EXPIRED, AlertState
 from streams.rule.model import Rule, RuleSet
 from streams.rule.reading import Key, Reading
 from streams.rule.records import Completeness
 from streams.stage.accounts import Accounts
+from streams.stage.erasing import meant_by
 from streams.stage.gauges import GAUGE, GaugeTable
 from streams.stage.judging import NO_RULES, Judging
 from streams.stage.keys import dimension_key
@@ -93,6 +97,7 @@ class RollupsPartition:
         self._dirty_rows: dict[str, Keyed] = {}
         self._reset_rows: dict[str, Keyed] = {}  # changed for readers only: there is nothing to judge anew
         self._dirty_panes: dict[tuple[PaneKey, str], None] = {}
+        self._gone: dict[bytes, None] = {}  # changelog keys of rows that were let go of
         self._fed = 0
         self._passed = False  # over marks, since the last plan
         self._log_bins = log_bins
@@ -197,6 +202,8 @@ class RollupsPartition:
                         (each.row.dimension, each.row.labels) for each in self._keyed.values() if each.row.ordinal >= 0
                     ]
                     self._judging.obey(told, rows, record.offset, self._clock, self._read)
+                for erasure in batch.erasures:
+                    self._forget(erasure, record.offset)
             self._next = record.offset + 1
             self._started = True
             self._fed += 1
@@ -296,12 +303,16 @@ class RollupsPartition:
                 self._named[delta.dimension] = ordinal + 1
                 keyed = self._open(key, delta.dimension, delta.labels, ordinal)
             else:
-                labels = (OVERFLOW,) * len(dimension.columns)
-                key = dimension_key(delta.dimension, labels)
                 # Not remembered by its own name, of which there may be millions.
-                return self._keyed.get(key) or self._open(key, delta.dimension, labels, -1)
+                return self._other(dimension)
         self._targets[delta.dimension, delta.labels] = keyed
         return keyed
+
+    def _other(self, dimension: Dimension) -> Keyed:
+        """Return the overflow row of a dimension."""
+        labels = (OVERFLOW,) * len(dimension.columns)
+        key = dimension_key(dimension.name, labels)
+        return self._keyed.get(key) or self._open(key, dimension.name, labels, -1)
 
     def _open(self, key: str, dimension: str, labels: tuple[str, ...], ordinal: int) -> Keyed:
         row = LifetimeRow(dimension, labels, ordinal, self._clock, self._clock)
@@ -319,6 +330,28 @@ class RollupsPartition:
             if offset > keyed.row.stamp and concerns(order, keyed.row):
                 reset(keyed.row, order)
                 self._reset_rows[key] = keyed
+
+    def _forget(self, order: EraseOrder, offset: int) -> None:
+        """Let the name of a user go; the numbers stay, in the row that many share."""
+        named = {key: keyed.row.labels for key, keyed in self._keyed.items() if keyed.row.dimension == USER.name}
+        for key in meant_by(order, named):
+            keyed, other = self._keyed.pop(key), self._other(USER)
+            # What a torn transaction has left of the shared row holds these numbers already.
+            if offset > other.row.stamp:
+                add_lifetime(other.row, keyed.row)
+                for at, pane in keyed.panes.rows.items():
+                    add_pane(other.panes.at(at), pane)
+                self._dirty_rows[other.key] = other
+            for at in keyed.panes.rows:
+                self._holders[at].pop(key, None)
+                self._hold(at, other.key)
+                self._dirty_panes[at, key] = self._dirty_panes[at, other.key] = None
+            self._targets.pop((USER.name, keyed.row.labels), None)
+            self._accounts.forget(keyed.row)
+            self._dirty_rows.pop(key, None)
+            self._reset_rows.pop(key, None)
+            self._gone[lifetime_key(key)] = None
+            self._judging.forget(USER.name, keyed.row.labels, self._clock, KEY_EXPIRED)
 
     # ---- time ---------------------------------------------------------------------------------------------------
 
@@ -428,14 +461,15 @@ class RollupsPartition:
         if not (self._fed or self._passed or changed):
             return None
         stamp = self._next - 1
-        rows: list[Row] = []
+        rows: list[Row] = [*self._gone.items()]  # first: a user may have come back since
         dirty = self._dirty_rows | self._reset_rows if self._reset_rows else self._dirty_rows
         for key, keyed in dirty.items():
             keyed.row.stamp = stamp
             self._accounts.note(keyed.row, keyed.panes, self._clock)
             rows.append((lifetime_key(key), encode_row(keyed.row)))
         for at, key in self._dirty_panes:
-            pane = self._keyed[key].panes.rows.get(at)
+            holder = self._keyed.get(key)
+            pane = None if holder is None else holder.panes.rows.get(at)
             rows.append((pane_key(at, key), None if pane is None else encode_row(pane)))
         sends = self._judging.sends(self._completeness()) if self._judging.changed else []
         rows.extend(self._gauges.changes())
@@ -447,7 +481,7 @@ class RollupsPartition:
         )  # fmt: skip
         rows.append((META_KEY, encode_meta(meta)))
         self._judged_by = meta.rules
-        self._dirty_rows, self._reset_rows, self._dirty_panes = {}, {}, {}
+        self._dirty_rows, self._reset_rows, self._dirty_panes, self._gone = {}, {}, {}, {}
         self._fed, self._passed = 0, False
         return Plan(rows, sends, self._next)
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from streams.errors import StateRefused
 from streams.fold.live import LiveRow
+from streams.fold.measure import OUTCOMES
 from streams.fold.session import RowKey
 from streams.stage.trust import Mark
 
@@ -29,6 +30,7 @@ class Meta(Struct, array_like=True):
     codec: int = META_CODEC
     rules: int = 0  # version of the rules that alerts were last judged by
     marks: list[Mark] = []  # how whole the numbers were lately, while a rule demands to know
+    erased: int = 0  # version of the last erasure that is carried out
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -48,6 +50,24 @@ def decode_meta(partition: int, stored: bytes) -> Meta:
         raise newer(partition, f"the meta row cannot be read ({error})") from error
     if meta.codec != META_CODEC:
         raise newer(partition, f"its meta row has version {meta.codec}, this program reads {META_CODEC}")
+    return meta
+
+
+def added(meta: Meta | None, counted: dict[str, int]) -> dict[str, int]:
+    """Return the counters of a meta row and what was counted since."""
+    total = dict(meta.counters) if meta else {}
+    for name, count in counted.items():
+        total[name] = total.get(name, 0) + count
+    return total
+
+
+def following(meta: Meta, last: Meta | None, counted: dict[str, int]) -> Meta:
+    """Fill in what a meta row takes over from the last one; events received are noted in `counted`."""
+    received = sum(counted.get(outcome, 0) for outcome in OUTCOMES)
+    if received:
+        counted["received"] = received
+    meta.counters = added(last, counted)
+    meta.sequences = dict(last.sequences) if last else {}
     return meta
 
 

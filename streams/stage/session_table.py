@@ -8,10 +8,13 @@ from typing import Any, Final
 
 import msgspec
 
+from streams.fold import session
 from streams.fold.live import LiveRow, unpack
 from streams.fold.session import RowKey
+from streams.stage.idle import IdleWheel, slot_of
 from streams.stage.session_rows import row_key, unreadable
 
+EVICT_TRIES: Final = 64  # stale deadlines skipped per eviction
 PACK_AFTER_MS: Final = 60_000  # rows untouched for this long are kept as bytes
 
 
@@ -43,6 +46,26 @@ class SessionTable:
             return unpack(stored)
         except (msgspec.MsgspecError, ValueError) as error:
             raise unreadable(self._partition, row_key(key), error) from error
+
+    def longest_idle(self, idle: IdleWheel) -> RowKey | None:
+        """Find the row that nobody has touched for longest, to the minute; its deadline is taken."""
+        for tries, (slot, key) in enumerate(idle.soonest(), 1):
+            stored = self.rows.get(key)
+            if stored is None:
+                continue
+            due_ms = session.GAP_MS + (session.head(stored).seen_ms if isinstance(stored, bytes) else stored.seen_ms)
+            if tries < EVICT_TRIES and slot_of(due_ms) > slot:
+                idle.add(due_ms, key)
+                continue
+            return key
+        return None
+
+    def torn(self, closed: Iterable[tuple[str, str]], next_offset: int) -> Iterable[bytes]:
+        """Yield closed rows that a torn transaction left without the rows that follow them: they will close again."""
+        for session_id, incarnation in closed:
+            row = self.peek(session_id)
+            if row is None or row.stamp < next_offset:
+                yield row_key((session_id, incarnation))
 
     def touched(self, keys: Iterable[RowKey]) -> None:
         """Note rows that changed: they are not packed for a period."""

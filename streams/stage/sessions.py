@@ -26,26 +26,18 @@ from streams.rule.alert import AlertState
 from streams.rule.model import Rule, RuleSet
 from streams.rule.reading import SESSION, Key, Reading
 from streams.rule.records import Completeness
+from streams.stage import session_rows
 from streams.stage.arming import Arming
 from streams.stage.asides import OFF, Asides, PayloadPolicy
 from streams.stage.batches import Batches
-from streams.stage.idle import IdleWheel, slot_of
+from streams.stage.erasing import Erasing, Erasures
+from streams.stage.idle import IdleWheel
 from streams.stage.judging import NO_RULES, Judging
 from streams.stage.keys import partition_of
 from streams.stage.loading import compact
 from streams.stage.plan import Plan, Row, Send, SourceRecord
 from streams.stage.readings import SessionReading
-from streams.stage.session_rows import (
-    META_KEY,
-    Meta,
-    decode_meta,
-    encode_meta,
-    newer,
-    read_row_key,
-    row_key,
-    stamped,
-    unreadable,
-)
+from streams.stage.session_rows import META_KEY, Meta, read_row_key, row_key, stamped
 from streams.stage.session_table import SessionTable
 from streams.stage.trust import outcomes_of
 from streams.topology import SESSIONS_STAGE
@@ -55,7 +47,6 @@ __all__ = ["Meta", "SessionsPartition", "read_row_key", "row_key"]
 BLOCK_EVENTS: Final = 64  # decoded, then folded while they are still in the processor's cache
 ARRAY: Final = ord("[")
 SESSIONS_MAX: Final = 1_000_000  # rows per partition; beyond it the one idle for longest is ended and counted
-EVICT_TRIES: Final = 64  # stale deadlines skipped per eviction
 EXPIRE_PER_TICK: Final = 5_000  # rows looked at per tick, so that a wave of idle sessions never holds the loop
 ENDED_REASON: Final = "session_ended"
 
@@ -92,6 +83,7 @@ class SessionsPartition:
         self._asides = Asides(partition, payloads)
         self._judging = Judging(rules or NO_RULES, f"{SESSIONS_STAGE.name}-{partition}", rules_version)
         self._arming = Arming()
+        self._erasing = Erasing()
         self._loading: dict[bytes, bytes] = {}
         self._torn: list[tuple[str, str]] = []  # closed rows that are newer than the meta row
 
@@ -114,10 +106,7 @@ class SessionsPartition:
 
     def counters(self) -> dict[str, int]:
         """Return what the partition has counted since its beginning: received, applied, late, duplicate, rejected …"""
-        total = dict(self._meta.counters) if self._meta else {}
-        for name, count in self._counted.items():
-            total[name] = total.get(name, 0) + count
-        return total
+        return session_rows.added(self._meta, self._counted)
 
     def sessions(self) -> Iterable[tuple[RowKey, LiveRow]]:
         """Yield every row, decoded."""
@@ -137,24 +126,18 @@ class SessionsPartition:
             try:
                 if key[:1] == b"i":
                     self._ids.load(int(key[1:]), value)
-                elif not (self._cells.norms.load(key, value) or self._judging.load(key, value)):
+                elif not any(keep.load(key, value) for keep in (self._cells.norms, self._erasing, self._judging)):
                     self._take_row(read_row_key(key), value)
             except (msgspec.MsgspecError, struct.error, ValueError) as error:
-                raise unreadable(self._partition, key, error) from error
+                raise session_rows.unreadable(self._partition, key, error) from error
         self._ids.loaded()
         self._judging.loaded()
-        self._mend()
-
-    def _mend(self) -> None:
-        """Drop closed rows that a torn transaction left without the rows that follow them: they will close again."""
-        torn, self._torn = self._torn, []
-        for session_id, incarnation in torn:
-            row = self._table.peek(session_id)
-            if row is None or row.stamp < self._next:
-                self._beside[row_key((session_id, incarnation))] = None
+        self._erasing.loaded(self._meta.erased if self._meta else 0)
+        for torn in self._table.torn(self._torn, self._next):
+            self._beside[torn] = None
 
     def _take_meta(self, stored: bytes) -> None:
-        self._meta = meta = decode_meta(self._partition, stored)
+        self._meta = meta = session_rows.decode_meta(self._partition, stored)
         self._next, self._started = meta.next_offset, True
         self._watermark, self._clock = meta.watermark_ms, meta.clock_ms
         self._judging.newest_incarnation = meta.incarnation
@@ -163,7 +146,9 @@ class SessionsPartition:
     def _take_row(self, key: RowKey, value: bytes) -> None:
         head = session.head(value)
         if head.codec != session.ROW_CODEC:
-            raise newer(self._partition, f"a row has version {head.codec}, this program reads {session.ROW_CODEC}")
+            raise session_rows.newer(
+                self._partition, f"a row has version {head.codec}, this program reads {session.ROW_CODEC}"
+            )
         if head.stamp >= max(self._next, self._replay_below):
             self._replay_below = head.stamp + 1
         due_ms = head.seen_ms + (CLOSED_KEPT_MS if head.ended else GAP_MS)
@@ -214,6 +199,8 @@ class SessionsPartition:
 
     def _fold(self, events: list[Any], origins: list[Any]) -> None:
         """Fold events in order: the hot path, one flat loop on purpose (see fold.apply)."""
+        if self._erasing.known:
+            events, origins = self._erasing.sieve(events, origins, self._counted)
         rows, dirty, cells, counted, ids = self._rows, self._dirty, self._cells, self._counted, self._ids
         replay_below, watermark, clock = self._replay_below, self._watermark, self._clock
         late = duplicate = refused = 0
@@ -362,6 +349,7 @@ class SessionsPartition:
             self._beside[row_key(key)] = None
         for key in self._idle.due(now_ms, EXPIRE_PER_TICK):
             self._expire(key, now_ms)
+        self._erasing.expire(now_ms)
         self._arming.step(self._rows, self._judging, now_ms)
         self._judging.weigh(self._clock, lambda: outcomes_of(self.counters()))
         self._judging.step(now_ms, self._read)
@@ -400,22 +388,35 @@ class SessionsPartition:
 
     def _evict(self) -> None:
         """Make room: delete the row that nobody has touched for longest, to the minute."""
-        for tries, (slot, key) in enumerate(self._idle.soonest(), 1):
-            stored = self._rows.get(key)
-            if stored is None:
-                continue
-            due_ms = GAP_MS + (session.head(stored).seen_ms if isinstance(stored, bytes) else stored.seen_ms)
-            if tries < EVICT_TRIES and slot_of(due_ms) > slot:
-                self._idle.add(due_ms, key)
-                continue
-            row = self._table.unpacked(key, stored)
-            if not row.ended_ms:
-                self._end(key, row, "evicted")
-                if isinstance(key, str):
-                    self._judging.end(SESSION, (key,), self._clock, ENDED_REASON)
-            self._delete(key)
+        key = self._table.longest_idle(self._idle)
+        if key is not None:
+            self._remove(key)
             self._count("evicted")
-            return
+
+    def _remove(self, key: RowKey) -> None:
+        """Delete a row before its time; what it has in flight is abandoned."""
+        row = self._table.peek(key)
+        if row is not None and not row.ended_ms:
+            self._end(key, row, "evicted")
+            if isinstance(key, str):
+                self._judging.end(SESSION, (key,), self._clock, ENDED_REASON)
+        self._delete(key)
+
+    def erase(self, erasures: Erasures) -> bool:
+        """Begin with the erasures that are new; returns whether there are any."""
+        begun = self._erasing.begin(erasures, self._rows, self._closed.keys(), self._clock) and self._started
+        self._passed = self._passed or begun
+        return begun
+
+    def _erase(self) -> None:
+        """Let go of some of what is to be erased."""
+        for key in self._erasing.step(self._table, self._dirty, self._clock):
+            if isinstance(key, str):
+                self._judging.forget(SESSION, (key,), self._clock, ENDED_REASON)
+            if key in self._rows:
+                self._remove(key)
+            else:
+                self._beside[row_key(key)] = None
 
     # ---- rules --------------------------------------------------------------------------------------------------
 
@@ -458,6 +459,7 @@ class SessionsPartition:
 
     def plan(self) -> Plan | None:
         """Encode everything that changed since the last plan."""
+        self._erase()
         self._judge()
         changed = self._dirty or self._beside or self._counted or self._cells or self._judging.changed
         if not (self._fed or self._passed or changed):
@@ -480,21 +482,19 @@ class SessionsPartition:
         if self._counted:
             deltas.append(Delta("partition", (str(self._partition),), self._pane_now(), dict(self._counted)))
         sends = self._sends + self._batches.sends(deltas, counters, self._watermark, meta.sequences)
+        sends += self._batches.orders(self._erasing.orders(), counters, self._watermark, meta.sequences)
         sends += self._judging.sends(complete) + self._asides.hand_over()
         rows.extend(self._judging.rows())
-        rows.append((META_KEY, encode_meta(meta)))
+        rows.extend(self._erasing.drain())
+        rows.append((META_KEY, session_rows.encode_meta(meta)))
         self._meta = meta
         self._table.touched(self._dirty)
         self._dirty, self._beside, self._sends = {}, {}, []
-        self._counted, self._fed, self._passed = {}, 0, False
+        self._counted, self._fed, self._passed = {}, 0, self._erasing.busy
         return Plan(rows, sends, self._next)
 
     def _advance_meta(self) -> Meta:
-        counted = self._counted
-        received = sum(counted.get(outcome, 0) for outcome in measure.OUTCOMES)
-        if received:
-            counted["received"] = received
-        sequences = dict(self._meta.sequences) if self._meta else {}
-        judging, counters = self._judging, self.counters()
-        return Meta(self._next, self._watermark, self._clock, counters, sequences, judging.newest_incarnation,
-                    rules=judging.version, marks=judging.trust.marks)  # fmt: skip
+        judging = self._judging
+        meta = Meta(self._next, self._watermark, self._clock, {}, {}, judging.newest_incarnation,
+                    rules=judging.version, marks=judging.trust.marks, erased=self._erasing.version)  # fmt: skip
+        return session_rows.following(meta, self._meta, self._counted)

@@ -14,7 +14,8 @@ from aiokafka import TopicPartition
 from streams import clock
 from streams.errors import InvariantBroken
 from streams.rule.model import RuleSet
-from streams.stage.plan import Judged, Plan, Row, SourceRecord, StagePartition
+from streams.stage.erasing import Erasures
+from streams.stage.plan import Erasable, Judged, Plan, Row, SourceRecord, StagePartition
 from streams.topology import EVENTS, Stage
 from streams.worker.config import WorkerConfig
 from streams.worker.counters import Counters
@@ -148,6 +149,11 @@ class Partition:
     def judged_by(self) -> int:
         """The version of the rules that the state was last judged by; 0 where none judge."""
         return self._state.judged_by if isinstance(self._state, Judged) else 0
+
+    def erase(self, erasures: Erasures) -> None:
+        """Begin with the erasures that are new, between two batches."""
+        if isinstance(self._state, Erasable) and self._state.erase(erasures):
+            self._touch(monotonic_ms())
 
     def use(self, rules: RuleSet, version: int) -> None:
         """Go by these rules from the next record on, and have written by which."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from streams.errors import AgentStreamsError, StateRefused
 from streams.rule.model import RuleSet
+from streams.stage.erasing import Erasures
 from streams.stage.ruling import Ruling
 from streams.topology import COMMANDS_CHANGELOG
 from streams.worker.config import WorkerConfig
@@ -32,6 +33,7 @@ class RulesTail:
         self._ruling = ruling
         self._known = asyncio.Event()  # everything that was there at the start is read
         self._moved = asyncio.Event()
+        self.erasures = Erasures()  # they are read in the same place
         self.changes = 0  # since the start, what held then not counted
 
     @property
@@ -91,9 +93,16 @@ class RulesTail:
             waited_ms += _WAIT_MS
 
     def _take(self, _partition: int, records: Records) -> None:
-        if self._ruling.take(rows_of(records)) and self._known.is_set():
+        rows = list(rows_of(records))
+        erased, ruled = self.erasures.take(rows), self._ruling.take(rows)
+        if not self._known.is_set():
+            return
+        if ruled:
             self.changes += 1
             self._log_rules("rules_changed")
+        if erased:
+            _log.info("erasure_accepted version=%d", self.erasures.version)
+        if ruled or erased:
             self._moved.set()
 
     def _log_rules(self, what: str) -> None:

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from streams import clock
 from streams.errors import AgentStreamsError, EdgeError, Fenced, InvariantBroken
 from streams.rule.model import RuleSet
+from streams.stage.erasing import Erasures
 from streams.topology import Stage
 from streams.worker.config import WorkerConfig
 from streams.worker.connection import told_to_stop
@@ -62,6 +63,10 @@ class Rules(Protocol):
     @property
     def version(self) -> int:
         """Their version, which only grows."""
+
+    @property
+    def erasures(self) -> Erasures:
+        """The erasures that were accepted."""
 
     async def known(self) -> None:
         """Wait until those are known that held when this process started."""
@@ -135,10 +140,11 @@ class Runner:
             self.failed.set()
 
     async def rules_changed(self) -> None:
-        """Go by the rules that hold now, one partition after the other."""
+        """Go by the rules that hold now, and forget whoever is to be, one partition after the other."""
         for partition in list(self.partitions):
             if self._rules is not None and partition.loaded:
                 partition.use(self._rules.rules, self._rules.version)
+                partition.erase(self._rules.erasures)
             await asyncio.sleep(0)
 
     # ---- rebalances, in the order in which Faust calls ----------------------------------------------------------
@@ -265,6 +271,7 @@ class Runner:
             if self._rules is not None:
                 await self._rules.at_least(partition.judged_by)
                 partition.use(self._rules.rules, self._rules.version)
+                partition.erase(self._rules.erasures)
 
     async def _read_on(self, partitions: list[Partition]) -> None:
         epochs = await self._group.start_at({partition.source: partition.position for partition in partitions})
