@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import yaml
 
+from streams.rule.acknowledgement import KEY_PREFIX
 from streams.rule.records import cloud_headers
 from streams.stage import schemas
 from streams.stage.batches import HEADER_EVENTS, HEADER_SEQUENCE, HEADER_SOURCE
@@ -40,10 +41,11 @@ _DIGITS: Final = {"type": "string", "pattern": "^-?[0-9]+$"}
 _ROLLUP_HEADERS: Final = (HEADER_SOURCE, HEADER_SEQUENCE, HEADER_EVENTS)
 _CLOUD: Final = tuple(name for name, _ in cloud_headers(ce_id="", ce_type="", ce_source="", time_ms=0))
 _TEXT: Final = {"type": "string", "minLength": 1}
-_KEYS: Final[Mapping[str, Part]] = {
-    ROLLUPS.suffix: {"type": "null"},
-    ALERTS.suffix: {"type": "string", "pattern": "^[0-9a-f]{32}$"},
-    DEAD_LETTER.suffix: {"type": "string", "pattern": r"^[a-z-]+:[0-9]+:[0-9]+:[0-9]+$"},
+_KEYS: Final[Mapping[str, Part]] = {  # by message
+    "rollups": {"type": "null"},
+    "alert": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    "acknowledgement": {"type": "string", "pattern": f"^{KEY_PREFIX}[0-9a-f]{{32}}$"},
+    "dead-letter": {"type": "string", "pattern": r"^[a-z-]+:[0-9]+:[0-9]+:[0-9]+$"},
 }
 _WRITTEN_BY_AGENTS: Final = (EVENTS, COMMANDS)  # by agents, or by operators
 _READ_BY_ANYBODY: Final = (ALERTS, BREAKERS, DEAD_LETTER, PAYLOADS)
@@ -85,6 +87,8 @@ def messages_of(topic: Topic) -> tuple[str, ...]:
         return schemas.EVENT_NAMES
     if topic == COMMANDS:
         return tuple(name for name in schemas.RECORD_NAMES if name.startswith("command."))
+    if topic == ALERTS:
+        return "alert", "acknowledgement"
     return (schemas.TOPICS.get(topic.suffix, topic.suffix),)
 
 
@@ -95,9 +99,9 @@ def headers_of(topic: Topic) -> tuple[str, ...]:
     return _CLOUD if topic in (ALERTS, BREAKERS) else ()
 
 
-def key_of(topic: Topic) -> Part:
-    """Return the schema of a topic's key."""
-    return {**_KEYS.get(topic.suffix, _TEXT), "description": topic.key}
+def key_of(topic: Topic, name: str) -> Part:
+    """Return the schema of the key of one message of a topic."""
+    return {**_KEYS.get(name, _TEXT), "description": topic.key}
 
 
 def _server() -> Part:
@@ -144,7 +148,7 @@ def _sent(topic: Topic) -> str:
 
 
 def _message(topic: Topic, name: str) -> Part:
-    message: Part = {"name": name, "bindings": {"kafka": {"key": key_of(topic), "bindingVersion": BINDING}}}
+    message: Part = {"name": name, "bindings": {"kafka": {"key": key_of(topic, name), "bindingVersion": BINDING}}}
     headers = headers_of(topic)
     if headers:
         values = _DIGITS if topic == ROLLUPS else _TEXT

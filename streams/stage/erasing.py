@@ -187,15 +187,17 @@ class Erasing:
                 kept_origins.append(origin)
         return kept, kept_origins
 
-    def expire(self, now_ms: int) -> None:
-        """Forget what is older than anything that can still be read, and what is too much."""
+    def expire(self, now_ms: int) -> bool:
+        """Forget what is older than anything that can still be read, and what is too much; was there any?"""
+        before = len(self.known)
         while self.known:
             digest, oldest = next(iter(self.known.items()))
             if oldest.cutoff_ms > now_ms - KEPT_MS and len(self.known) <= ERASURES_MAX:
-                return
+                break
             del self.known[digest]
             self._changed[digest] = None
             self._memo.clear()
+        return len(self.known) < before
 
     def drain(self) -> list[Row]:
         """Return what changed since the last call as rows."""

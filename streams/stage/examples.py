@@ -11,6 +11,7 @@ import msgspec
 from streams.event.command import (
     Acknowledge,
     Breaker,
+    Purge,
     Reset,
     Rules,
     Scope,
@@ -239,6 +240,14 @@ RESET: Final = Reset(
     note="after the load test",
     scope=Scope("tool", {"tool": "search"}),
     metrics=["agent_tool_calls_total", "agent_tool_call_duration_*"],
+)
+PURGE: Final = Purge(
+    id="1f0a7c52-9c1e-4a43-8f38-6f3f6b9d2e71",
+    time="2025-11-21T11:30:00Z",
+    by="privacy@example.com",
+    note="asked for on 20 November",
+    scope="user",
+    digest="3a9c2ed3b4a0c5f6d0d9bb86f0b9d3f0a7f5d1a6bb5f1a3e0f3b2c1d4e5f6a7b",
 )
 RULES: Final = Rules(
     id="7d4c1f3a-52b8-4c0e-a1f6-0b9a6f0f2a10",

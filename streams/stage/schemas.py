@@ -14,7 +14,7 @@ from streams.event.codec import MS_END, Reason
 from streams.event.command import COMMAND_SCHEMA, COMMANDS, Command
 from streams.event.model import KINDS, SCHEMA_VERSION, Envelope
 from streams.fold.gauges import GaugeDelta
-from streams.fold.rollup import BATCH_SCHEMA, BreakerOrder, Delta, Histogram, ResetOrder, RollupBatch
+from streams.fold.rollup import BATCH_SCHEMA, BreakerOrder, Delta, EraseOrder, Histogram, ResetOrder, RollupBatch
 from streams.rule.acknowledgement import AcknowledgementRecord
 from streams.rule.alert import (
     FOR_RAISED,
@@ -55,6 +55,7 @@ _RECORDS: Final[Mapping[str, tuple[type[msgspec.Struct], int, msgspec.Struct]]] 
     "acknowledgement": (AcknowledgementRecord, RECORD_SCHEMA, examples.ACKNOWLEDGEMENT),
     "command.reset": (COMMANDS["reset"], COMMAND_SCHEMA, examples.RESET),
     "command.rules": (COMMANDS["rules"], COMMAND_SCHEMA, examples.RULES),
+    "command.purge": (COMMANDS["purge"], COMMAND_SCHEMA, examples.PURGE),
     "command.acknowledge": (COMMANDS["acknowledge"], COMMAND_SCHEMA, examples.ACKNOWLEDGE),
     "command.unacknowledge": (COMMANDS["unacknowledge"], COMMAND_SCHEMA, examples.UNACKNOWLEDGE),
     "command.silence": (COMMANDS["silence"], COMMAND_SCHEMA, examples.SILENCE),
@@ -96,6 +97,7 @@ _BOUNDS: Final[Mapping[type[msgspec.Struct], Mapping[str, Schema]]] = {
         "sequence": _POSITIVE, "events": _NATURAL, "watermark_ms": _UNKNOWN, "late": _NATURAL,
         "duplicate": _NATURAL, "rejected": _NATURAL, "schema": {"const": BATCH_SCHEMA},
     },
+    EraseOrder: {"command": _NAMED, "digest": {"pattern": "^[0-9a-f]{64}$"}},
     ResetOrder: {"command": _NAMED, "time_ms": _NATURAL},
     BreakerOrder: {"command": _NAMED, "time_ms": _NATURAL, "breaker": _NAMED, "by": _NAMED},
     Delta: {"dimension": _NAMED, "pane_ms": {"exclusiveMinimum": -MS_END, "exclusiveMaximum": MS_END}},

@@ -349,7 +349,7 @@ class SessionsPartition:
             self._beside[row_key(key)] = None
         for key in self._idle.due(now_ms, EXPIRE_PER_TICK):
             self._expire(key, now_ms)
-        self._erasing.expire(now_ms)
+        self._passed = self._erasing.expire(now_ms) or self._passed
         self._arming.step(self._rows, self._judging, now_ms)
         self._judging.weigh(self._clock, lambda: outcomes_of(self.counters()))
         self._judging.step(now_ms, self._read)

@@ -108,7 +108,7 @@ def test_keys_and_headers_are_those_that_stages_send() -> None:
     for send in sent_by_a_fleet():
         topic = BY_SUFFIX[send.topic]
         key = None if send.key is None else send.key.decode()
-        Draft202012Validator(key_of(topic)).validate(key)
+        assert any(Draft202012Validator(key_of(topic, name)).is_valid(key) for name in messages_of(topic)), key
         assert headers_of(topic) == tuple(name for name, _ in send.headers)
         for name in messages_of(topic):
             part = document()["components"]["messages"][name].get("headers", {})

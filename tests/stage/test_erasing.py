@@ -1,0 +1,192 @@
+"""What is erased is gone from every row, comes back from no log, and leaves every sum as it was."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+from one_stage import T0, One, Record, happen
+
+from streams.event.command import Purge
+from streams.fold.rollup import RollupBatch, decode_lifetime
+from streams.fold.session import CLOSED_KEPT_MS
+from streams.rule.parse import parse_rules
+from streams.stage.commands import CommandsPartition
+from streams.stage.erasing import ERASED_KEY, KEPT_MS, ROWS_PER_STEP, SESSION, USER, Erasures, digest_of
+from streams.stage.plan import Plan
+from streams.stage.rollups import RollupsPartition
+from streams.stage.sessions import SessionsPartition
+
+RULES: Final = parse_rules("""
+groups:
+  - name: g
+    rules:
+      - {alert: Loop, over: session, value: {sum: tool_errors}, window: 5m, above: 2, severity: critical, summary: "s"}
+""")
+CANARY: Final = "canary-7f3a"
+
+
+def first() -> One[SessionsPartition]:
+    return One(lambda: SessionsPartition(0, 1, 2, RULES))
+
+
+def command(scope: str, name: str, number: int = 1) -> bytes:
+    purge = Purge(id=f"p{number}", time=T0, by="me", scope=scope, digest=digest_of(scope, name))  # type: ignore[arg-type]  # one of two
+    return msgspec.json.encode(purge)
+
+
+def accepted(*values: bytes) -> Erasures:
+    """Have the commands stage take commands, and hear what its changelog says."""
+    stage = CommandsPartition(0, 2)
+    stage.feed([Record(at, T0, None, value) for at, value in enumerate(values)])
+    plan = stage.plan()
+    assert plan is not None
+    again = CommandsPartition(0, 2)
+    again.load(plan.rows)
+    again.loaded()
+    erasures = Erasures()
+    assert erasures.take(plan.rows)
+    return erasures
+
+
+def event(session: str, number: int, at_ms: int = 0, **more: Any) -> dict[str, Any]:
+    return {"kind": "tool_end", "id": f"{session}-{number}", "time": T0 + at_ms, "agent": "a", "session_id": session,
+            "call_id": f"c{number}", "tool": "t", "status": "error", "duration_ms": 5, **more}  # fmt: skip
+
+
+def said(plan: Plan) -> Iterator[bytes]:
+    for key, value in plan.rows:
+        yield key + (value or b"")
+    for send in plan.sends:
+        yield (send.key or b"") + (send.value or b"")
+
+
+def test_a_session_is_gone_with_its_alert_and_its_earlier_lives_and_others_stay() -> None:
+    one = first()
+    happen(one, *(event(CANARY, n) for n in range(5)), event(CANARY, 5, kind="session_end", reason="completed"))
+    one.flush()
+    happen(one, *(event(CANARY, n, 10) for n in range(6, 12)), event("other", 1, 10))
+    one.flush()
+    assert any(key.startswith(b"c") for key in one.rows), "an earlier life"
+    assert [each["state"] for each in one.told("alerts")].count("firing") >= 1
+
+    assert one.state.erase(accepted(command(SESSION, CANARY)))
+    plan = one.flush()
+
+    assert plan is not None
+    assert [] == [key for key in one.rows if CANARY.encode() in key + one.rows[key]]
+    assert {"other"} == {key for key, _ in one.state.sessions()}
+    assert any(send.topic == "alerts" and send.value is None for send in plan.sends), "its topic is told to forget"
+    assert ERASED_KEY + digest_of(SESSION, CANARY).encode() in one.rows, "what must not come back is known"
+
+
+def test_no_event_from_before_comes_back_and_every_one_is_counted() -> None:
+    one = first()
+    happen(one, event(CANARY, 1), event("other", 2, 5_000))
+    one.state.erase(accepted(command(SESSION, CANARY)))
+    one.flush()
+    one.reload()
+    happen(one, event(CANARY, 3), event(CANARY, 4, 5_000), event("other", 5), event(CANARY, 6, 5_001))
+    plan = one.flush()
+
+    assert {"other", CANARY} == {key for key, _ in one.state.sessions()}
+    counters = one.state.counters()
+    assert (2, 2, 6) == (counters["rejected"], counters["rejected_erased"], counters["received"])
+    assert counters["received"] == sum(counters.get(name, 0) for name in ("applied", "late", "duplicate", "rejected"))
+    assert [] == one.sent("dead-letter"), "a dead letter would quote what was erased"
+    assert plan is not None
+
+
+def test_an_erasure_is_carried_out_once_also_after_a_restart_half_way() -> None:
+    """More rows than one step looks at; the plan that was made half-way is the last that is written."""
+    one = first()
+    count = ROWS_PER_STEP * 2 + 10
+    happen(one, *(event(f"s{n}", n, user_id=CANARY if n % 7 == 0 else "somebody") for n in range(count)))
+    one.flush()
+    erasures = accepted(command(USER, CANARY))
+    one.state.erase(erasures)
+    one.flush()
+    left = sum(row.user_id == CANARY for _, row in one.state.sessions())
+    assert 0 < left < len(range(0, count, 7))
+    one.reload()
+    assert one.state.erase(erasures)
+    flushes = 0
+    while one.flush():
+        flushes += 1
+        assert flushes < 10
+
+    assert 0 == sum(row.user_id == CANARY for _, row in one.state.sessions())
+    assert count - len(range(0, count, 7)) == len(list(one.state.sessions()))
+    assert not one.state.erase(erasures)
+    one.reload()
+    assert not one.state.erase(erasures), "the meta row says that it is done"
+
+
+def test_calls_in_flight_of_an_erased_session_are_abandoned() -> None:
+    one = first()
+    happen(one, event(CANARY, 1, kind="tool_start"))
+    one.flush()
+    one.state.erase(accepted(command(SESSION, CANARY)))
+    one.flush()
+
+    batches = [msgspec.json.decode(send.value or b"", type=RollupBatch) for send in one.sent("rollups")]
+    sums = [delta.sums for batch in batches for delta in batch.deltas if delta.dimension == "tool"]
+    assert 1 == sum(each.get("tool_calls_abandoned", 0) for each in sums)
+
+
+def test_a_process_goes_on_without_the_name_of_its_user() -> None:
+    one = first()
+    happen(one, {"kind": "heartbeat", "id": "h", "time": T0, "agent": "a", "source": "p", "user_id": CANARY})
+    one.flush()
+    one.state.erase(accepted(command(USER, CANARY)))
+    one.flush()
+
+    ((key, row),) = one.state.sessions()
+    assert (("p",), None, 1) == (key, row.user_id, row.events)
+    assert [] == [key for key in one.rows if CANARY.encode() in key + one.rows[key]]
+
+
+def test_a_users_numbers_stay_without_the_name_behind_every_delta_of_it() -> None:
+    """Whatever the first stage has sent of a user comes before its order, so nothing of the name is left."""
+    one, second = first(), One(lambda: RollupsPartition(0, 1))
+    spent = {"kind": "token_usage", "model": "m", "input_tokens": 10, "output_tokens": 1, "cost_nano_usd": 7}
+    happen(one, event(CANARY, 1, user_id="known", **spent), event("s", 2, user_id=CANARY, **spent))
+    one.flush()
+    happen(one, event("s", 3, 5, user_id=CANARY, **spent))
+    one.state.erase(accepted(command(USER, CANARY)))
+    one.flush()
+    for send in one.sent("rollups"):
+        batch = msgspec.json.decode(send.value or b"", type=RollupBatch)
+        batch.sequence = len(second.log) + 1  # two partitions of rollups in one
+        second.state.feed([second.write(msgspec.json.encode(batch))])
+        second.flush()
+        second.reload()
+
+    rows = {key: decode_lifetime(value).sums for key, value in second.rows.items() if key.startswith(b"luser")}
+    assert {b"luser|known", b"luser|__other__"} == rows.keys()
+    assert 2 * 10 == rows[b"luser|__other__"]["input_tokens"]
+    assert [] == [key for key in second.rows if CANARY.encode() in key + second.rows[key]]
+    panes = [value for key, value in second.rows.items() if key.startswith(b"p") and key.endswith(b"user|__other__")]
+    assert panes
+    later = RollupBatch(0, len(second.log) + 1, 9, T0, [])
+    second.state.feed([second.write(msgspec.json.encode(later))])
+    assert second.flush() is not None
+
+
+def test_erasures_are_forgotten_when_nothing_older_can_be_read_any_more() -> None:
+    one = first()
+    happen(one, event(CANARY, 1))
+    one.state.erase(accepted(command(SESSION, CANARY)))
+    one.flush()
+    one.state.tick(T0 + KEPT_MS - 1)
+    one.flush()
+    assert any(key.startswith(ERASED_KEY) for key in one.rows)
+    one.state.tick(T0 + KEPT_MS + CLOSED_KEPT_MS)
+    one.flush()
+
+    assert not any(key.startswith(ERASED_KEY) for key in one.rows)
+
+
+def test_no_topic_holds_the_id() -> None:
+    assert CANARY not in command(USER, CANARY).decode()
+    assert json.loads(command(USER, CANARY))["digest"] == digest_of(USER, CANARY)
