@@ -48,6 +48,7 @@ COMMANDS: Final = {
     "reset": _Command("reset", "reset", _CHANGE),
     "rules": _Command("rules", "app", _CHANGE),
     "breakers": _Command("breakers", "app", _CHANGE),
+    "purge": _Command("purge", "purge", _CHANGE),
     "kafka": _Command("kafka", "app", _PREPARE),
     "topics": _Command("topics", "app", _PREPARE),
     "acls": _Command("acls", "acls", _PREPARE),
