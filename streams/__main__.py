@@ -52,6 +52,7 @@ COMMANDS: Final = {
     "kafka": _Command("kafka", "app", _PREPARE),
     "topics": _Command("topics", "app", _PREPARE),
     "acls": _Command("acls", "acls", _PREPARE),
+    "replay": _Command("replay", "replay", _PREPARE),
     "publish": _Command("publish", "publish", _PREPARE),
     "schema": _Command("schema", "schema", _PREPARE),
     "asyncapi": _Command("asyncapi", "asyncapi", _PREPARE),

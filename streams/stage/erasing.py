@@ -8,7 +8,7 @@ between two batches and notes up to when (`Erased`): no event of that session or
 
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -65,6 +65,12 @@ def digest_of(scope: str, name: str) -> str:
 def erase_row(command: Purge, version: int, at_ms: int) -> EraseRow:
     """Make the row of a command."""
     return EraseRow(version, command.scope, command.digest, at_ms, command.by, command.note, command.id)
+
+
+def command_of(row: EraseRow) -> Purge:
+    """Return the command that makes the same row elsewhere, for the same moment."""
+    scope: Literal["session", "user"] = "user" if row.scope == USER else "session"
+    return Purge(id=row.command, time=row.at_ms, by=row.by, note=row.note, scope=scope, digest=row.digest)
 
 
 def erase_key(digest: str) -> bytes:

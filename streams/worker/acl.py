@@ -137,6 +137,11 @@ def _operator(prefix: str, group: str) -> Iterator[Right]:
 def _admin(prefix: str) -> Iterator[Right]:
     operations: tuple[Operation, ...] = ("Create", "Describe", "AlterConfigs")
     yield Right("topic", prefix, "prefixed", operations, f"topics plan, check and create, of {len(TOPICS)} topics")
+    yield _topic(prefix, EVENTS, ("Read", "Write"), "replay, from here or to here")
+    yield _topic(prefix, COMMANDS_CHANGELOG, ("Read",), "replay from here: the erasures that hold")
+    yield _topic(prefix, COMMANDS, ("Write",), "replay to here: the same erasures")
+    yield Right("group", f"{prefix}replay", "literal", ("Read",), "replay to here: how far it is")
+    yield Right("transactional-id", f"{prefix}replay", "literal", ("Write",), "replay to here: each record once")
 
 
 def _readers(prefix: str, some: Iterable[Topic], why: str) -> tuple[Right, ...]:

@@ -109,8 +109,10 @@ async def test_erased_is_gone_from_the_compacted_log_and_comes_back_from_no_repl
         await topics.alter(connection, dict.fromkeys(names.values(), EAGER))
 
         def clean() -> bool:
-            """Nudge the workers into writing, so that the last segment is closed, and look at the whole log."""
-            broker.publish(f"{prefix}events", [(b"plain", fresh.replace(b'"h"', b'"%d"' % time.time_ns()))])
+            """Have every partition written to, which closes its last segment, and look at the whole log."""
+            nudge = [fresh.replace(b'"h"', b'"%d"' % (time.time_ns() + n)) for n in range(8)]
+            broker.publish(f"{prefix}events", [(b"plain%d" % n, value) for n, value in enumerate(nudge)])
+            broker.publish(names[ALERTS.suffix], [(b"nudge%d" % n, b"{}") for n in range(8)])
             return not any(held(broker, names[suffix], each) for suffix in names for each in (USER, SESSION))
 
         eventually(clean, timeout_s=90, what=lambda: str({n: held(broker, n, USER) for n in names.values()}))

@@ -70,7 +70,7 @@ def plan(
     """
     settings = load(bootstrap, prefix, replication=replication)
     kafka, given = connection(settings), _rates(rate or [])
-    cluster, changes = asyncio.run(_plan(kafka, settings, _counts(partitions or [])))
+    cluster, changes = asyncio.run(_plan(kafka, settings, counts_of(partitions or [])))
     rates = asyncio.run(_measured(kafka, settings.topic_prefix, cluster)) | given
     weights = topic_plan.volumes(cluster, settings.topic_prefix, rates, settings.replication)
     if as_json:
@@ -96,7 +96,7 @@ def create(
     """Create the topics that are missing, then check all; running it again changes nothing."""
     settings = load(bootstrap, prefix, replication=replication)
     kafka = connection(settings)
-    counts = partition_counts(settings) | _counts(partitions or [])
+    counts = partition_counts(settings) | counts_of(partitions or [])
     retention = {PAYLOADS.suffix: settings.payload_retention_ms}
 
     async def act() -> tuple[Created, list[Finding]]:
@@ -130,7 +130,7 @@ def check(
     The exit status is 78 if workers cannot run with them, 2 if something else differs, else 0.
     """
     settings = load(bootstrap, prefix)
-    findings = asyncio.run(topics.check(connection(settings), settings.topic_prefix, _counts(partitions or [])))
+    findings = asyncio.run(topics.check(connection(settings), settings.topic_prefix, counts_of(partitions or [])))
     if as_json:
         print_json({"ok": not any(finding.fault for finding in findings), "findings": _rows(findings)})
     else:
@@ -170,7 +170,7 @@ def _rates(pairs: Sequence[str]) -> dict[str, Rate]:
     return found
 
 
-def _counts(pairs: Sequence[str]) -> dict[str, int]:
+def counts_of(pairs: Sequence[str]) -> dict[str, int]:
     """Read TOPIC=N pairs; `topics.create` judges names and numbers."""
     counts: dict[str, int] = {}
     for pair in pairs:
