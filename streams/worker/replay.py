@@ -75,14 +75,14 @@ async def replay(kafka: KafkaConnection, route: Route, progress: Callable[[int],
     if not offsets:
         await _prepare(kafka, route, counts[source])
     await _erase(kafka, route)
+    await topics.alter(kafka, {target: {_STAMPED: _PRODUCERS}})
     wide = (await partition_counts(kafka, [target]))[target]
     with edge_errors(kafka, f"copying {source} to {target}"):
         async with _Copying(kafka, route.target, source, counts[source]) as copying:
             starts = await copying.starts(route.from_ms, offsets)
             copied = await copying.copy(starts, target, wide, progress or _silent)
             ends = copying.reached
-    if (await topics.look(kafka, route.target)).topics[target].config.get(_STAMPED) != EVENTS.config[_STAMPED]:
-        await topics.alter(kafka, {target: {_STAMPED: EVENTS.config[_STAMPED]}})
+    await topics.alter(kafka, {target: {_STAMPED: EVENTS.config[_STAMPED]}})
     return Done(source, target, copied, bool(offsets), ends, wide == counts[source])
 
 
@@ -95,7 +95,6 @@ async def _prepare(kafka: KafkaConnection, route: Route, count: int) -> None:
             f"{', '.join(written)}: not empty, and no replay of ours has written there. Events that are copied beside "
             "others would be counted beside them: choose a prefix that nobody uses"
         )
-    await topics.alter(kafka, {route.target + EVENTS.suffix: {_STAMPED: _PRODUCERS}})
 
 
 async def _erase(kafka: KafkaConnection, route: Route) -> None:

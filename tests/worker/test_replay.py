@@ -134,7 +134,7 @@ async def test_what_was_erased_is_not_brought_back_by_a_replay(kafka: str, prefi
     await topics.create(connection, old, {"events": 1, "rollups": 1})
     now_ms = int(time.time() * 1000) - 5_000
     broker.publish(f"{old}events", [
-        (name, json.dumps({"kind": "cycle", "id": f"{name!r}{n}", "time": now_ms + n, "agent": "a", "phase": "p",
+        (name, json.dumps({"kind": "cycle", "id": f"{name!r}{n}", "time": now_ms + n, "agent": "a", "phase": "planning",
                            "session_id": name.decode()}).encode())
         for n in range(20) for name in (b"gone", b"kept")
     ])  # fmt: skip
