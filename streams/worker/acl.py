@@ -64,6 +64,10 @@ def rights(role: str, prefix: str, app_id: str = "workers", otlp_topic: str | No
         "notify": (
             *_readers(prefix, (ALERTS, COMMANDS_CHANGELOG), "who is told of what, and what is silenced"),
             _topic(prefix, NOTIFY_CHANGELOG, ("Read", "Write"), "what each receiver was last told"),
+            Right("group", f"{prefix}notify", "literal", ("Read",), "one replica sends, the others stand by"),
+            Right(
+                "transactional-id", f"{prefix}notify", "literal", ("Write",), "a replica that was replaced is shut out"
+            ),
         ),
         "publisher": (_topic(prefix, EVENTS, ("Write",), "events are published"),),
         "guard": _readers(prefix, (BREAKERS, ALERTS), "calls are held against circuits and stop orders"),

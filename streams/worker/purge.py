@@ -19,7 +19,7 @@ from streams.event.command import Purge, decode_command
 from streams.fold import session
 from streams.fold.measure import USER as USERS
 from streams.rule.alert import decode_names
-from streams.stage import commands, rollups, session_rows
+from streams.stage import commands, rollup_rows, session_rows
 from streams.stage.erasing import ERASE_PARTITION, SESSION, USER, decode_erase, digest_of, erase_key
 from streams.stage.judging import ALERT_ROW
 from streams.stage.keys import dimension_key
@@ -43,7 +43,7 @@ from streams.worker.reset import POLL_S, Outcome
 from streams.worker.rules_load import refusal
 from streams.worker.tail import Records
 
-_decode_rollups_meta: Final = msgspec.msgpack.Decoder(rollups.Meta).decode
+_decode_rollups_meta: Final = msgspec.msgpack.Decoder(rollup_rows.Meta).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Seen:
         self.accepted: set[bytes] = set()
         self.next_offsets: dict[int, int] = {}
         self.first: dict[int, session_rows.Meta] = {}
-        self.second: dict[int, rollups.Meta] = {}
+        self.second: dict[int, rollup_rows.Meta] = {}
 
     def take(self, suffix: str, partition: int, records: Records) -> None:
         """Take rows of one of the three changelogs."""
@@ -143,8 +143,8 @@ class Seen:
             over, labels = decode_names(key[1:])[1:]
             return over == self._scope and labels == (self._name,)
         if suffix == ROLLUPS_CHANGELOG.suffix:
-            named = key[1:] if kind == rollups.LIFETIME else key.split(b":", 2)[-1]
-            return self._scope == USER and kind in {rollups.LIFETIME, rollups.PANE} and named == self._user_key
+            named = key[1:] if kind == rollup_rows.LIFETIME else key.split(b":", 2)[-1]
+            return self._scope == USER and kind in {rollup_rows.LIFETIME, rollup_rows.PANE} and named == self._user_key
         if kind not in {b"s", b"c", b"p"}:
             return False
         if self._scope == SESSION:
