@@ -130,10 +130,10 @@ def _ingest(prefix: str, otlp_topic: str | None) -> Iterator[Right]:
 
 def _operator(prefix: str, group: str) -> Iterator[Right]:
     yield _topic(prefix, COMMANDS, ("Write", "DescribeConfigs"), "commands; doctor")
-    seen = (COMMANDS_CHANGELOG, ROLLUPS_CHANGELOG, SESSIONS_CHANGELOG, ALERTS, BREAKERS, DEAD_LETTER)
-    for topic in seen:
-        yield _topic(prefix, topic, ("Read", "DescribeConfigs"), "what became of a command; tables, board, doctor")
-    for topic in (EVENTS, ROLLUPS, PAYLOADS, NOTIFY_CHANGELOG):
+    changelogs = (COMMANDS_CHANGELOG, ROLLUPS_CHANGELOG, SESSIONS_CHANGELOG, NOTIFY_CHANGELOG)
+    for topic in (*changelogs, ALERTS, BREAKERS, DEAD_LETTER):
+        yield _topic(prefix, topic, ("Read", "DescribeConfigs"), "what became of a command; tables, alerts, doctor")
+    for topic in (EVENTS, ROLLUPS, PAYLOADS):
         yield _topic(prefix, topic, ("Describe", "DescribeConfigs"), "doctor: where the log ends, and its settings")
     yield Right("group", group, "literal", ("Describe",), "doctor: who works, and how far")
 

@@ -132,6 +132,7 @@ async def test_what_cannot_be_right_is_refused(kafka: str, prefix: str) -> None:
 
 
 @pytest.mark.kafka
+@pytest.mark.long
 async def test_what_was_erased_is_not_brought_back_by_a_replay(kafka: str, prefix: str, tmp_path: Path) -> None:
     connection, broker = KafkaConnection(bootstrap=kafka), Broker(kafka)
     old, new = f"{prefix}old.", f"{prefix}new."
