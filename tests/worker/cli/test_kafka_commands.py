@@ -85,6 +85,29 @@ def test_findings_are_shown_with_their_next_steps(kafka: str, prefix: str) -> No
     assert f"→ Run: agent-streams topics create --prefix {prefix}" in result.stdout
 
 
+def test_a_plan_ends_with_two_until_there_is_nothing_to_do(kafka: str, prefix: str) -> None:
+    there = ("--bootstrap", kafka, "--prefix", prefix)
+    empty = run("topics", "plan", *there, "--rate", "events=1000:400")
+    assert (2, len(TOPICS)) == (empty.exit_code, empty.stdout.count("+ "))
+    assert f"{len(TOPICS)} to create" in empty.stdout
+    assert "34.6 GB" in empty.stdout, "1,000 x 400 bytes x 86,400 s, one copy"
+
+    run("topics", "create", *there, "--partitions", "events=2")
+    assert run("topics", "plan", *there).exit_code == 0
+    refused = run("topics", "plan", *there, "--partitions", "events=4", "--json")
+    (change,) = json.loads(refused.stdout)["changes"]
+    assert (2, "refuse", "2") == (refused.exit_code, change["action"], change["found"])
+    assert any("agent-streams replay" in step for step in change["steps"])
+
+
+@pytest.mark.parametrize("rate", ["events=many", "planets=1:1", "events=-1:5"])
+def test_rates_that_are_none_are_refused(kafka: str, prefix: str, rate: str) -> None:
+    result = run("topics", "plan", "--bootstrap", kafka, "--prefix", prefix, "--rate", rate)
+
+    assert isinstance(result.exception, ConfigError)
+    assert repr(rate) in str(result.exception)
+
+
 def test_counts_that_are_none_are_refused(kafka: str, prefix: str) -> None:
     result = run("topics", "create", "--bootstrap", kafka, "--prefix", prefix, "--partitions", "events:8")
 
