@@ -1,0 +1,137 @@
+"""Is what README and docs show right?  Every block is parsed by what reads it: shell, Python, the real file formats."""
+
+import re
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import pytest
+import tree_sitter_go
+import tree_sitter_java
+import tree_sitter_javascript
+import yaml
+from snippets import NEEDS, PAGES, Snippet, all_snippets, commands_in, inline_commands, mistake, snippets
+from tree_sitter import Language, Parser
+
+from streams.event.codec import Rejected, decode_record
+from streams.event.command import decode_command
+from streams.rule.parse import parse_rules
+from streams.rule.pricefile import parse_prices
+from streams.rule.receivers import parse_receivers
+from streams.stage.casefile import parse_cases
+
+LANGUAGES: Final = {
+    "sh", "bash", "zsh", "fish", "python", "yaml", "json", "go", "java", "js", "toml", "text", "promql", "",
+}  # fmt: skip
+COMMAND_KINDS: Final = {"reset", "rules"}
+
+
+def _scrape(text: str) -> None:
+    for job in yaml.safe_load(text)["scrape_configs"]:
+        assert job["job_name"]
+        assert job["static_configs"][0]["targets"]
+
+
+# The first key that a text has says what reads it.
+READERS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "groups": parse_rules,
+    "breakers": parse_rules,
+    "budgets": parse_rules,
+    "detectors": parse_rules,
+    "receivers": parse_receivers,
+    "prices": parse_prices,
+    "tests": parse_cases,
+    "scrape_configs": _scrape,
+}
+
+
+GRAMMARS: Final = {"go": tree_sitter_go, "java": tree_sitter_java, "js": tree_sitter_javascript}
+
+
+def ids(snippet: Snippet) -> str:
+    return str(snippet)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_names_its_language_and_a_true_reason_not_to_be_run(page: Path) -> None:
+    for block in snippets(page):
+        assert block.language in LANGUAGES, f"{block}: {block.language!r}, expected one of {sorted(LANGUAGES)}"
+        if block.needs is not None:
+            assert block.needs in NEEDS, f"{block}: needs={block.needs}, expected one of {sorted(NEEDS)}"
+            assert NEEDS[block.needs].search(block.text), f"{block}: nothing in it needs {block.needs}"
+
+
+@pytest.mark.parametrize("block", all_snippets("sh", "bash"), ids=ids)
+def test_a_shell_block_is_shell_and_names_only_commands_and_options_there_are(block: Snippet) -> None:
+    shell = subprocess.run(["bash", "-n"], input=block.text, text=True, capture_output=True, check=False)
+
+    assert (shell.returncode, shell.stderr) == (0, ""), str(block)
+    for arguments in commands_in(block.text):
+        assert mistake(arguments) is None, f"{block}: agent-streams {' '.join(arguments)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_command_within_a_sentence_exists(page: Path) -> None:
+    for line, arguments in inline_commands(page):
+        assert mistake(arguments, whole=False) is None, f"{page.name}:{line}: agent-streams {' '.join(arguments)}"
+
+
+@pytest.mark.parametrize("block", all_snippets("python"), ids=ids)
+def test_a_python_block_compiles(block: Snippet) -> None:
+    compile(block.text, str(block), "exec")
+
+
+@pytest.mark.parametrize("block", all_snippets(*GRAMMARS), ids=ids)
+def test_a_block_in_another_language_is_in_that_language(block: Snippet) -> None:
+    tree = Parser(Language(GRAMMARS[block.language].language())).parse(block.text.encode())
+
+    assert not tree.root_node.has_error, f"{block}: {tree.root_node}"
+
+
+@pytest.mark.parametrize("block", all_snippets(*GRAMMARS), ids=ids)
+def test_an_event_that_another_language_writes_is_one(block: Snippet) -> None:
+    """What stands between its braces, read as the language reads it."""
+    text = re.sub(r'"\s*\+\s*"', "", block.text).replace('\\"', '"')
+    event = re.search(r'{\s*"?kind.*?}', text, re.DOTALL)
+    assert event is not None, str(block)
+    made = re.sub(r"(\w+):(?= [\"\dn])", r'"\1":', event[0]) if block.language == "js" else event[0]
+    made = made.replace("new Date().toISOString()", '"2026-11-21T12:00:00Z"')
+    made = re.sub(r",\s*}", "}", made)
+
+    decoded = decode_record(orjson.dumps(orjson.loads(made)))
+
+    assert (1, ()) == (len(decoded.events), tuple(decoded.rejected)), str(block)
+
+
+@pytest.mark.parametrize("block", all_snippets("yaml"), ids=ids)
+def test_a_yaml_block_is_taken_by_what_reads_such_files(block: Snippet) -> None:
+    keys = yaml.safe_load(block.text)
+    reader = next((READERS[key] for key in READERS if key in keys), None)
+
+    assert reader is not None, f"{block}: nothing here reads a file of {sorted(keys)}"
+    reader(block.text)
+
+
+@pytest.mark.parametrize("block", all_snippets("json"), ids=ids)
+def test_a_json_block_is_taken_as_an_event_or_a_command(block: Snippet) -> None:
+    said = orjson.loads(block.text)
+    raw = block.text.encode()
+    if isinstance(said, dict) and said.get("kind") in COMMAND_KINDS:
+        assert not isinstance(decode_command(raw), Rejected), f"{block}: {decode_command(raw)}"
+    else:
+        decoded = decode_record(raw)
+        assert decoded.events, str(block)
+        assert not decoded.rejected, f"{block}: {decoded.rejected}"
+
+
+def test_a_command_that_is_none_is_found() -> None:
+    assert mistake(["tabels", "sessions"]) == "'tabels' is no command"
+    assert "--wacth" in (mistake(["tables", "tools", "--wacth"]) or "")
+    assert "--wacth" in (mistake(["tables", "--wacth"], whole=False) or "")
+    assert mistake(["publish"]) == "Missing argument 'FILE|-'."
+    assert list(commands_in("A=b agent-streams demo --for 5s | cat && agent-streams doctor  # why")) == [
+        ["demo", "--for", "5s"],
+        ["doctor"],
+    ]
