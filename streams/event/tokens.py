@@ -127,6 +127,15 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
     ),
     # Strands hands on what the provider's adapter made of it: only the total tells whether cached tokens are included.
     "strands": _BEDROCK._replace(input=("inputTokens",), total="totalTokens"),
+    # CrewAI's events: names of the provider with CrewAI's own beside them; cached and reasoning tokens are subsets.
+    "crewai": Dialect(
+        input=("prompt_tokens|input_tokens|prompt_token_count|inputTokens",),
+        output=("completion_tokens|output_tokens|candidates_token_count|outputTokens",),
+        cache_read="cached_prompt_tokens|prompt_tokens_details/cached_tokens|cacheReadInputTokens",
+        cache_write="cache_creation_tokens|cacheWriteInputTokens",
+        reasoning="reasoning_tokens|completion_tokens_details/reasoning_tokens",
+        total="totalTokens",
+    ),
     # PydanticAI's RequestUsage: whatever the provider, cached tokens are part of the input.
     "pydantic_ai": Dialect(
         input=("input_tokens",),

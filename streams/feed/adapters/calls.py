@@ -102,6 +102,10 @@ class Calls:
         """Return an open run."""
         return self._runs.get(run_id)
 
+    def ended(self, run_id: Hashable) -> bool:
+        """Has a run ended, as far as that is remembered?"""
+        return self._runs.ended(run_id)
+
     def mark(self, told: Hashable) -> bool:
         """Remember that something was told; False when it had been."""
         fresh = self._runs.begin(Run(told, None, Session.outside(self._emitter, agent="agent")))

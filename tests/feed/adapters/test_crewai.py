@@ -1,0 +1,142 @@
+"""What a real crew told its bus, in any order: exactly this ledger; and the real crew itself.
+
+CrewAI forbids packages that the other tests need, so it lives in an environment of its own, beside the wheel that
+people install; `tests/golden/crewai` is what one such run heard.
+"""
+
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+import pytest
+from ledger_of import LEDGER, Collected, ledger_of
+
+from streams.event.model import AgentEnd, Envelope, ModelEnd, TokenUsage, ToolEnd
+from streams.feed.adapters.crewai import AgentStreamsListener
+
+ROOT: Final = Path(__file__).parents[3]
+HEARD: Final = ROOT / "tests/golden/crewai/heard.jsonl"
+TIMEOUT_S: Final = 1200
+# CrewAI tells nothing of a stream that is given up: that request of the script is missing on both sides.
+EXPECTED: Final = LEDGER._replace(
+    requests={"success": 1, "error": 1}, models={"success": 4, "error": 1}, errors={"tool_error": 1, "other": 2}
+)
+ONE_TOOL: Final = ["AgentStart planner", "ModelStart gpt-x", "TokenUsage gpt-x", "ModelEnd gpt-x"]
+
+
+def heard() -> list[Any]:
+    """Return what a crew told, as the bus hands it over."""
+    events = []
+    for line in HEARD.read_text().splitlines():
+        plain = json.loads(line)
+        plain["timestamp"] = datetime.fromisoformat(plain["timestamp"])
+        for name in ("agent", "task", "failure"):
+            if name in plain:
+                plain[name] = SimpleNamespace(**plain[name])
+        events.append(SimpleNamespace(**plain))
+    return events
+
+
+async def told(listener: AgentStreamsListener, events: list[Any]) -> None:
+    await asyncio.gather(*(listener.hear(None, event) for event in events))
+
+
+@pytest.fixture
+def out() -> Collected:
+    return Collected()
+
+
+async def test_what_a_crew_tells_gives_the_ledger(out: Collected) -> None:
+    await told(AgentStreamsListener(out), heard())
+
+    assert ledger_of(out) == EXPECTED
+    assert {each.session_id for each in out.events} == {"t1"}
+    assert {each.agent for each in out.events} == {"planner"}
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_the_order_in_which_handlers_run_changes_nothing(out: Collected, seed: int) -> None:
+    events = heard()
+    random.Random(seed).shuffle(events)
+    await told(AgentStreamsListener(out), events)
+
+    assert ledger_of(out) == EXPECTED
+    requests = {each.call_id for each in out.of(AgentEnd)}
+    assert {each.parent_id for kind in (ModelEnd, ToolEnd) for each in out.of(kind)} == requests
+    took = {each.call_id: each.duration_ms for each in out.of(AgentEnd)}
+    assert all(each.duration_ms <= took[each.parent_id] for each in (*out.of(ModelEnd), *out.of(ToolEnd)))
+
+
+async def test_a_second_listener_changes_nothing(out: Collected) -> None:
+    one, other = AgentStreamsListener(out), AgentStreamsListener(out)
+    await asyncio.gather(told(one, heard()), told(other, heard()))
+
+    assert ledger_of(out) == EXPECTED
+
+
+async def test_an_end_whose_beginning_never_comes_is_given_up_and_told_as_nothing(out: Collected) -> None:
+    events = [each for each in heard() if each.type != "tool_usage_started"]
+    await told(AgentStreamsListener(out), events)
+
+    assert not out.of(ToolEnd)
+    assert {"success": 1, "error": 1} == dict(Counter(each.status for each in out.of(AgentEnd)))
+    assert 4 == len(out.of(TokenUsage))
+
+
+async def test_an_emitter_that_raises_and_nonsense_are_not_noticed() -> None:
+    class Broken:
+        def emit(self, event: Envelope) -> None:
+            raise OSError(event)
+
+    listener = AgentStreamsListener(Broken())
+    await told(listener, [*heard(), SimpleNamespace(type="tool_usage_started", agent_id=None)])
+
+
+def run(*command: str | Path, **variables: str) -> str:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AGENT_STREAMS_", "PYTHON"))}
+    done = subprocess.run(
+        [str(part) for part in command],
+        env={**kept, **variables}, capture_output=True, text=True, check=False, timeout=TIMEOUT_S,
+    )  # fmt: skip
+    assert 0 == done.returncode, f"{command}:\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.long  # CrewAI brings 130 packages
+def test_a_real_crew_beside_the_wheel_gives_the_ledger(tmp_path: Path) -> None:
+    uv, home = (sys.executable, "-m", "uv"), tmp_path / "home"
+    python = home / "bin" / "python"
+    run(*uv, "build", "--wheel", "--out-dir", tmp_path, ROOT)
+    (wheel,) = tmp_path.glob("*.whl")
+    run(*uv, "venv", "--python", sys.executable, home)
+    run(*uv, "pip", "install", "--python", python, wheel, "crewai>=1.15,<2")
+    program, gave = ROOT / "tests/other_environments/crewai_crews.py", tmp_path / "gave.json"
+    run(python, program, gave, PYTHONPATH=str(ROOT / "tests"), HOME=str(tmp_path))
+    said = json.loads(gave.read_text())
+
+    assert ["done", "RuntimeError: out of order"] == said["answers"]
+    assert [*ONE_TOOL, "ToolStart add", "ToolEnd add"] == said["story"][:6]
+    assert (EXPECTED.requests, EXPECTED.models, EXPECTED.errors) == (said["requests"], said["models"], said["errors"])
+    assert list(EXPECTED.tokens) == said["tokens"]
+    assert sorted([*key, count] for key, count in EXPECTED.tools.items()) == said["tools"]
+    assert sorted(said["story"]) == said["twice"]
+    assert ["t1"] == said["sessions"]
+    assert [False, False, False, True, False] == said["first_tokens"]
+    assert "ToolEnd unsure error" in said["failed"]
+    answer, story = said["no_tool"]
+    assert ("done without", True) == (answer, "ToolEnd add cancelled" in story)
+    answer, story = said["no_model"]
+    assert "HookAborted: model:gpt-x was not called: its circuit is open. Use something else." == answer
+    assert ["AgentStart planner", "AgentEnd planner cancelled"] == story
+    assert ("model:gpt-x", "t1") == (said["asked"]["target"], said["asked"]["session_id"])
+    recorded = [json.loads(line) for line in HEARD.read_text().splitlines()]
+    assert sorted(each["type"] for each in recorded) == sorted(each["type"] for each in said["heard"])
+    assert {key for each in recorded for key in each} == {key for each in said["heard"] for key in each}
