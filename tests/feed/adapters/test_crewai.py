@@ -21,10 +21,13 @@ from ledger_of import LEDGER, Collected, ledger_of
 
 from streams.event.model import AgentEnd, Envelope, ModelEnd, TokenUsage, ToolEnd
 from streams.feed.adapters.crewai import AgentStreamsListener
+from streams.worker.connection import KafkaConnection
+from streams.worker.topics import create
 
 ROOT: Final = Path(__file__).parents[3]
 HEARD: Final = ROOT / "tests/golden/crewai/heard.jsonl"
 TIMEOUT_S: Final = 1200
+QUIET: Final = {"CREWAI_DISABLE_TELEMETRY": "true", "OTEL_SDK_DISABLED": "true", "CREWAI_TRACING_ENABLED": "false"}
 # CrewAI tells nothing of a stream that is given up: that request of the script is missing on both sides.
 EXPECTED: Final = LEDGER._replace(
     requests={"success": 1, "error": 1}, models={"success": 4, "error": 1}, errors={"tool_error": 1, "other": 2}
@@ -110,14 +113,34 @@ def run(*command: str | Path, **variables: str) -> str:
     return done.stdout
 
 
-@pytest.mark.long  # CrewAI brings 130 packages
-def test_a_real_crew_beside_the_wheel_gives_the_ledger(tmp_path: Path) -> None:
-    uv, home = (sys.executable, "-m", "uv"), tmp_path / "home"
-    python = home / "bin" / "python"
-    run(*uv, "build", "--wheel", "--out-dir", tmp_path, ROOT)
-    (wheel,) = tmp_path.glob("*.whl")
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment with CrewAI and the wheel."""
+    folder = tmp_path_factory.mktemp("crewai")
+    uv, home = (sys.executable, "-m", "uv"), folder / "home"
+    run(*uv, "build", "--wheel", "--out-dir", folder, ROOT)
+    (wheel,) = folder.glob("*.whl")
     run(*uv, "venv", "--python", sys.executable, home)
-    run(*uv, "pip", "install", "--python", python, wheel, "crewai>=1.15,<2")
+    run(*uv, "pip", "install", "--python", home / "bin" / "python", wheel, "crewai>=1.15,<2")
+    return home / "bin" / "python"
+
+
+@pytest.mark.long  # CrewAI brings 130 packages
+@pytest.mark.kafka
+async def test_the_example_does_what_it_says(python: Path, kafka: str, prefix: str, tmp_path: Path) -> None:
+    await create(KafkaConnection(bootstrap=kafka), prefix)
+    where = {"AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS": kafka, "AGENT_STREAMS_TOPIC_PREFIX": prefix}
+    told = await asyncio.to_thread(
+        run, python, ROOT / "docs/examples/crewai_crew.py", HOME=str(tmp_path), **QUIET, **where
+    )
+    answer, count = told.splitlines()[-2:]
+
+    assert "It rains in Lisbon: take a coat." == answer
+    assert f"10 of 10 events are in {prefix}events" == count
+
+
+@pytest.mark.long
+def test_a_real_crew_beside_the_wheel_gives_the_ledger(python: Path, tmp_path: Path) -> None:
     program, gave = ROOT / "tests/other_environments/crewai_crews.py", tmp_path / "gave.json"
     run(python, program, gave, PYTHONPATH=str(ROOT / "tests"), HOME=str(tmp_path))
     said = json.loads(gave.read_text())
