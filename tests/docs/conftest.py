@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -81,7 +82,8 @@ def running(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
     for name, text in (("agent-streams", PROGRAM), ("python", '#!/bin/sh\nexec "{python}" "$@"\n')):
         (programs / name).write_text(text.format(python=sys.executable))
         (programs / name).chmod(0o755)
-    made = Running(kafka, f"docs-{uuid.uuid4().hex[:8]}.", *free_ports(3), programs)
+    exporter, health, ingest = free_ports(3)
+    made = Running(kafka, f"docs-{uuid.uuid4().hex[:8]}.", exporter, health, ingest, programs)
     environment = made.environment()
     with ExitStack() as stack:
         stack.callback(lambda: asyncio.run(delete_prefix(KafkaConnection(bootstrap=kafka), made.prefix)))
@@ -95,7 +97,7 @@ def running(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
             stack.callback(_stop, process)
         for command, port in zip(SERVERS, (made.health, made.exporter, made.ingest), strict=True):
             said = programs / f"{command}.log"
-            eventually(lambda port=port: _answers(port), timeout_s=START_S, what=lambda said=said: said.read_text())
+            eventually(partial(_answers, port), timeout_s=START_S, what=said.read_text)
         yield made
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 from weakref import WeakSet
 
 from streams.feed.adapters.calls import Calls, harmless, usage_in
@@ -86,7 +86,7 @@ class AgentStreamsListener:
             "tool_usage_error": self._end_tool,
         }
 
-    def listen(self, bus: Bus | None = None) -> "AgentStreamsListener":
+    def listen(self, bus: Bus | None = None) -> Self:
         """Subscribe to a bus, CrewAI's own unless another is given, and let the guard see calls beforehand."""
         from crewai.events import crewai_event_bus  # noqa: PLC0415
         from crewai.events.types import (  # noqa: PLC0415  only who listens has it

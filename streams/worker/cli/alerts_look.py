@@ -174,7 +174,7 @@ def _next_step(entry: Entry) -> str:
 @app.command()
 def history(
     alert: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="One alert; without it all of them.", show_default=False)
+        str | None, typer.Argument(metavar="ID", help="One alert; without it all of them.", show_default=False)
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = HISTORY_SHOWN,
     bootstrap: Bootstrap = None,

@@ -22,7 +22,7 @@ EXAMPLES: Final = (
 
 def metrics(
     part: Annotated[
-        str, typer.Argument(metavar="[PART]", help="Only metrics with this in their name.", show_default=False)
+        str, typer.Argument(metavar="PART", help="Only metrics with this in their name.", show_default=False)
     ] = "",
     markdown: Annotated[bool, typer.Option("--markdown", help="Print all of ours as Markdown.")] = False,
     as_json: Json = False,

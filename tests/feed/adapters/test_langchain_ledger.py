@@ -43,7 +43,7 @@ class Endless(Scripted):
     """Streams a beginning and never an end."""
 
     async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:  # noqa: ARG002  as above
-        yield ChatGenerationChunk(message=AIMessageChunk("well"))
+        yield ChatGenerationChunk(message=AIMessageChunk(content="well"))
         await asyncio.Event().wait()
 
 
