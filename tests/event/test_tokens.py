@@ -61,6 +61,10 @@ TOLD: Final[dict[str, dict[str, Any]]] = {
         "inputTokens": 1000, "outputTokens": 250, "totalTokens": 1250, "cacheReadInputTokens": 600,
         "cacheWriteInputTokens": 100,
     },
+    "crewai": {
+        "prompt_tokens": 1000, "completion_tokens": 250, "total_tokens": 1250, "cached_prompt_tokens": 600,
+        "cache_creation_tokens": 100, "reasoning_tokens": 90,
+    },
     "pydantic_ai": {
         "input_tokens": 1000, "output_tokens": 250, "cache_read_tokens": 600, "cache_write_tokens": 100,
         "details": {"reasoning_tokens": 90},
@@ -101,7 +105,7 @@ SILENT: Final = {
     "claude_code_metric": {"reasoning_tokens": 0},
 }
 NOT_TOLD_APART: Final = {"openai_agents", "xai_chat", "cohere", "strands", "pydantic_ai", "openllmetry",
-                         "claude_code", "claude_code_metric", "otel_aggregated"}  # fmt: skip
+                         "claude_code", "claude_code_metric", "otel_aggregated", "crewai"}  # fmt: skip
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
