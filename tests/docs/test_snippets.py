@@ -13,7 +13,7 @@ import tree_sitter_go
 import tree_sitter_java
 import tree_sitter_javascript
 import yaml
-from snippets import NEEDS, PAGES, Snippet, all_snippets, commands_in, inline_commands, mistake, snippets
+from snippets import NEEDS, PAGES, ROOT, Snippet, all_snippets, commands_in, inline_commands, mistake, snippets
 from tree_sitter import Language, Parser
 
 from streams.event.codec import Rejected, decode_record
@@ -21,6 +21,7 @@ from streams.event.command import decode_command
 from streams.rule.parse import parse_rules
 from streams.rule.pricefile import parse_prices
 from streams.rule.receivers import parse_receivers
+from streams.settings import reference
 from streams.stage.casefile import parse_cases
 
 LANGUAGES: Final = {
@@ -133,6 +134,19 @@ def test_a_json_block_is_taken_as_an_event_or_a_command(block: Snippet) -> None:
         decoded = decode_record(raw)
         accepted = not isinstance(command, Rejected) or (bool(decoded.events) and not decoded.rejected)
         assert accepted, f"{block}: {command}, {decoded.rejected}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_variable_or_a_metric_that_a_page_names_exists(page: Path) -> None:
+    """Metrics are those of the catalogue's page, which a test holds to it, and names that the source has in full."""
+    text = page.read_text()
+    sources = "".join(path.read_text() for path in (ROOT / "streams").rglob("*.py"))
+    known = sources + (ROOT / "docs/metrics.md").read_text()
+    variables = set(re.findall(r"\bAGENT_STREAMS_[A-Z_]+[A-Z]\b", text))
+    metrics = set(re.findall(r"`(agent_[a-z_]+[a-z])`", text))
+
+    assert {name for name in variables if name not in reference()} == set()
+    assert {name for name in metrics if not re.search(rf"\b{name}\b", known)} == set()
 
 
 def test_a_command_that_is_none_is_found() -> None:
