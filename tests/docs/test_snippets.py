@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -136,17 +137,22 @@ def test_a_json_block_is_taken_as_an_event_or_a_command(block: Snippet) -> None:
         assert accepted, f"{block}: {command}, {decoded.rejected}"
 
 
+@cache
+def _known() -> frozenset[str]:
+    texts = [path.read_text() for path in (*(ROOT / "streams").rglob("*.py"), ROOT / "docs/metrics.md")]
+    return frozenset(re.findall(r"\bagent_[a-z_]+[a-z]\b", "\n".join(texts)))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_variable_or_a_metric_that_a_page_names_exists(page: Path) -> None:
     """Metrics are those of the catalogue's page, which a test holds to it, and names that the source has in full."""
     text = page.read_text()
-    sources = "".join(path.read_text() for path in (ROOT / "streams").rglob("*.py"))
-    known = sources + (ROOT / "docs/metrics.md").read_text()
+    known = _known()
     variables = set(re.findall(r"\bAGENT_STREAMS_[A-Z_]+[A-Z]\b", text))
     metrics = set(re.findall(r"`(agent_[a-z_]+[a-z])`", text))
 
     assert {name for name in variables if name not in reference()} == set()
-    assert {name for name in metrics if not re.search(rf"\b{name}\b", known)} == set()
+    assert metrics - known == set()
 
 
 def test_a_command_that_is_none_is_found() -> None:
