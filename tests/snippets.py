@@ -33,6 +33,11 @@ NEEDS: Final = {
     "tests": re.compile(r"tests/"),  # these very tests
     "time": re.compile(r"demo|worker|exporter|notify|ingest|backtest|rules"),  # its own tests run it for longer
 }
+# Pages whose blocks a test of their own runs, with what they need around them; `no-run` is a word of theirs.
+RUN_BY: Final = {
+    "docs/emitter.md": "tests/feed/test_handlers.py",
+    "docs/ingest-http.md": "tests/worker/test_ingest_http.py",
+}
 _FENCE: Final = re.compile(r"^```(\S*)(.*)$")
 _INLINE: Final = re.compile(r"`agent-streams ([^`\n]+)`")
 _ENDS: Final = frozenset({"|", "||", "&", "&&", ";", ">", ">>", "<", "(", ")", "2"})
@@ -63,7 +68,9 @@ def snippets(page: Path) -> Iterator[Snippet]:
             yield Snippet(page.relative_to(ROOT).as_posix(), began, language, needs, "\n".join(lines) + "\n")
             inside = False
         else:
-            said = dict(part.partition("=")[::2] for part in fence[2].split())
+            theirs = page.relative_to(ROOT).as_posix() in RUN_BY
+            words = [word for word in fence[2].split() if not (theirs and word == "no-run")]
+            said = dict(word.partition("=")[::2] for word in words)
             assert set(said) <= {"needs"}, f"{page.name}:{number}: {fence[2]!r}, expected needs=… or nothing"
             language, needs, began, inside, lines = fence[1], said.get("needs"), number, True, []
     assert not inside, f"{page.name}:{began}: the block has no end"

@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 from langchain_core.messages import AIMessage
 from langchain_scripted import agent
-from snippets import PAGES, ROOT, Snippet, snippets
+from snippets import PAGES, ROOT, RUN_BY, Snippet, snippets
 
 from streams.feed import Emitter, Session
 
@@ -36,6 +36,8 @@ GIVEN: Final[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {
 
 
 def blocks_of(page: Path) -> list[Snippet]:
+    if page.relative_to(ROOT).as_posix() in RUN_BY:
+        return []
     return [each for each in snippets(page) if each.needs is None and each.language in (*SHELLS, "python")]
 
 

@@ -14,7 +14,7 @@ import tree_sitter_go
 import tree_sitter_java
 import tree_sitter_javascript
 import yaml
-from snippets import NEEDS, PAGES, ROOT, Snippet, all_snippets, commands_in, inline_commands, mistake, snippets
+from snippets import NEEDS, PAGES, ROOT, RUN_BY, Snippet, all_snippets, commands_in, inline_commands, mistake, snippets
 from tree_sitter import Language, Parser
 
 from streams.event.codec import Rejected, decode_record
@@ -153,6 +153,11 @@ def test_a_variable_or_a_metric_that_a_page_names_exists(page: Path) -> None:
 
     assert {name for name in variables if name not in reference()} == set()
     assert metrics - known == set()
+
+
+@pytest.mark.parametrize(("page", "test"), RUN_BY.items())
+def test_a_page_with_a_test_of_its_own_is_read_by_it(page: str, test: str) -> None:
+    assert page in (ROOT / test).read_text()
 
 
 def test_a_command_that_is_none_is_found() -> None:
