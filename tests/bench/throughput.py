@@ -160,18 +160,25 @@ def ours(
 
 
 def faust(broker: Broker, events: list[dict[str, Any]], core: int, folder: Path) -> dict[str, float]:
-    """Run the textbook Faust app over the events.
-
-    Its tables write one changelog record per change, so that their ends say how far it has got; it has finished when
-    both tables have.  What they hold is compared afterwards.
-    """
+    """Run the textbook Faust app over the events, in topics of its own."""
     prefix = f"stock-{uuid.uuid4().hex[:8]}-"
     for name in ("events", "by-tool"):
         broker.create(f"{prefix}{name}", 4)
     broker.publish(f"{prefix}events", records(events, 1))
+    return faust_over(broker, events, f"{prefix}events", prefix, core, folder)
+
+
+def faust_over(
+    broker: Broker, events: list[dict[str, Any]], topic: str, prefix: str, core: int, folder: Path
+) -> dict[str, float]:
+    """Run the textbook Faust app over a topic that holds the events; that of the calls exists already.
+
+    Its tables write one changelog record per change, so that their ends say how far it has got; it has finished when
+    both tables have.  What they hold is compared afterwards.
+    """
     ends = sum(event["kind"] == "tool_end" for event in events)
     program = str(ROOT / "tests" / "bench" / "stock_faust.py")
-    run = Run([sys.executable, program, broker.bootstrap, prefix, f"{prefix}events"], core, {}, folder / "faust.log")
+    run = Run([sys.executable, program, broker.bootstrap, prefix, topic], core, {}, folder / "faust.log")
     sessions, tools = (f"{prefix}faust-{table}-changelog" for table in ("sessions", "tools"))
     try:
 
