@@ -228,11 +228,19 @@ _VENDOR_TOKEN: Final = re.compile(
     r"gh[pousr]_[A-Za-z0-9]{20,255}|github_pat_[A-Za-z0-9_]{20,255}|glpat-[A-Za-z0-9_-]{20,255}"
     r"|(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])|xox[abeoprs]-[A-Za-z0-9-]{10,255}|xapp-[A-Za-z0-9-]{10,255}"
     r"|AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_-]{20,1024}|hf_[A-Za-z0-9]{30,64}|npm_[A-Za-z0-9]{36}"
-    r"|SG\.[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16,64}|pypi-[A-Za-z0-9_-]{32,255}|dop_v1_[a-f0-9]{64})"
+    r"|SG\.[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16,64}|pypi-[A-Za-z0-9_-]{32,255}|dop_v1_[a-f0-9]{64}"
+    r"|gsk_[A-Za-z0-9]{40,255}|xai-[A-Za-z0-9]{60,255}|pplx-[A-Za-z0-9]{40,255}|r8_[A-Za-z0-9]{37}"
+    r"|nvapi-[A-Za-z0-9_-]{60,255}|tvly-[A-Za-z0-9-]{20,255}|pcsk_[A-Za-z0-9_]{40,255}"
+    r"|lsv2_[ps][tk]_[a-f0-9]{32}_[a-f0-9]{10}|lin_api_[A-Za-z0-9]{40}|ntn_[A-Za-z0-9]{40,64}|dapi[a-f0-9]{32}"
+    r"|shp(?:at|ca|pa|ss)_[a-f0-9]{32}|whsec_[A-Za-z0-9+/]{24,64}={0,2}|hv[sb]\.[A-Za-z0-9_-]{24,255}"
+    r"|dp\.(?:pt|st|ct|sa)\.(?:[a-z0-9_-]{2,35}\.)?[A-Za-z0-9]{40,44}|\d{8,10}:AA[A-Za-z0-9_-]{33}"
+    r"|hooks\.slack\.com/services/T[A-Z0-9]{8,12}/B[A-Z0-9]{8,12}/[A-Za-z0-9]{20,32})"
 )
 _VENDOR_NEEDLES: Final = (
     "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "akia", "asia", "xox", "xapp-", "aiza", "ya29.",
-    "hf_", "npm_", "sg.", "pypi-", "dop_v1_",
+    "hf_", "npm_", "sg.", "pypi-", "dop_v1_", "gsk_", "xai-", "pplx-", "r8_", "nvapi-", "tvly-", "pcsk_", "lsv2_",
+    "lin_api_", "ntn_", "dapi", "shpat_", "shpca_", "shppa_", "shpss_", "whsec_", "hvs.", "hvb.", "dp.", ":aa",
+    "hooks.slack.com/",
 )  # fmt: skip
 
 PATTERNS: Final = (

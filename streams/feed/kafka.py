@@ -11,13 +11,14 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.codec import has_lz4
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.partitioner import DefaultPartitioner
 
 from streams.errors import EdgeError
 from streams.feed.batch import Record
 from streams.feed.config import EmitterConfig
 from streams.feed.outlet import THREAD_NAME, TooLargeError
+from streams.feed.reach import obstacle
 
 BATCH_BYTES_MAX: Final = 2 * 1024 * 1024  # more than a sender ever hands over at once
 CLOSE_TIMEOUT_S: Final = 2.0
@@ -53,6 +54,9 @@ class KafkaOutlet:
             await self._producer.start()
             self._partitions = sorted(await self._producer.partitions_for(config.topic))
         except (KafkaError, OSError, RuntimeError) as error:  # RuntimeError: the compression's library is missing
+            found = await obstacle(config.client_arguments()) if isinstance(error, KafkaConnectionError) else None
+            if found is not None:  # an agent goes on all the same, and a certificate may be renewed meanwhile
+                raise EdgeError(f"topic {config.topic}: {found}", retryable=True) from error
             raise EdgeError(
                 f"Kafka at {config.bootstrap_servers}, topic {config.topic}: {type(error).__name__} {error}. "
                 "Is it running, does the topic exist, and may this agent write to it?",

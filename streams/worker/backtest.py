@@ -88,7 +88,7 @@ async def play_topic(
     played = Played(replays, from_ms, to_ms)
     merge = Merge(counts[topic])
     pace = Pace(replays, merge, step_ms=step_ms)
-    with edge_errors(kafka, f"reading {topic}"):
+    async with edge_errors(kafka, f"reading {topic}"):
         consumer = AIOKafkaConsumer(
             **kafka.client_arguments(),
             client_id="agent-streams-backtest",

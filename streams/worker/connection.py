@@ -6,15 +6,16 @@ Never opens a connection itself, never shows a password, and never sends one in 
 import asyncio
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final
 
 from aiokafka.errors import (
     AuthenticationFailedError,
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
+    KafkaConnectionError,
     KafkaError,
     SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
@@ -23,6 +24,7 @@ from aiokafka.errors import (
 )
 
 from streams.errors import ConfigError, EdgeError
+from streams.feed.reach import obstacle
 
 SECURITY_PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 SASL_MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -128,22 +130,43 @@ def tls_context(ca: Path | None, certificate: Path | None, key: Path | None) -> 
     return context
 
 
-@contextmanager
-def edge_errors(connection: KafkaConnection, doing: str) -> Iterator[None]:
-    """Turn what Kafka's client raises inside the block into an EdgeError that names the brokers."""
-    try:
-        yield
-    except _REFUSED as error:
-        raise EdgeError(
-            f"{doing}: Kafka at {connection.bootstrap} refused us: {error}. Check user, password and ACLs",
-            retryable=False,
-        ) from error
-    except (KafkaError, OSError) as error:  # TimeoutError is an OSError
-        raise EdgeError(
-            f"{doing}: Kafka at {connection.bootstrap} failed: {type(error).__name__} {error}. "
-            "Is it running, and reachable from here?",
-            retryable=getattr(error, "retriable", True),
-        ) from error
+class edge_errors:  # noqa: N801  read as what it does: with edge_errors(…)
+    """Turn what Kafka's client raises inside the block into an EdgeError that names the brokers.
+
+    With `async with` it looks for the reason where no connection came about: a certificate, a login, a protocol.
+    """
+
+    def __init__(self, connection: KafkaConnection, doing: str) -> None:
+        self._connection = connection
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        """Nothing has to be prepared."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        where = f"{self._doing}: Kafka at {self._connection.bootstrap}"
+        if isinstance(error, _REFUSED):
+            step = "Check user, password and ACLs"
+            raise EdgeError(f"{where} refused us: {error}. {step}", retryable=False) from error
+        if isinstance(error, (KafkaError, OSError)):  # TimeoutError is an OSError
+            raise EdgeError(
+                f"{where} failed: {type(error).__name__} {error}. Is it running, and reachable from here?",
+                retryable=getattr(error, "retriable", True),
+            ) from error
+
+    async def __aenter__(self) -> None:
+        """Nothing has to be prepared."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, KafkaConnectionError):
+            found = await obstacle(self._connection.client_arguments())
+            if found is not None:
+                raise EdgeError(f"{self._doing}: {found}", retryable=not found.lasting) from error
+        self.__exit__(kind, error, trace)
 
 
 def told_to_stop() -> bool:

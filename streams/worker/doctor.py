@@ -15,6 +15,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from streams.clock import now_ms
 from streams.errors import EdgeError
+from streams.feed.obstacle import redis_said
 from streams.topology import COMMANDS_STAGE, ROLLUPS_CHANGELOG, ROLLUPS_STAGE, SESSIONS_STAGE, STAGES, Stage
 from streams.worker import checkup, topics
 from streams.worker.checkup import Books, Clocks, Finding, Group, Place
@@ -53,7 +54,11 @@ async def examine(kafka: KafkaConnection, prefix: str, group_id: str, redis_url:
     try:
         cluster = await topics.look(kafka, prefix)
     except EdgeError as error:
-        value, step = f"no answer ({type(error.__cause__).__name__})", "start it, or correct its address and the login"
+        # What trying again cannot help says what it is and what to do: a certificate, a login, a protocol.
+        value, step = str(error), "do what it says"
+        if error.retryable:
+            value = f"no answer ({type(error.__cause__).__name__})"
+            step = "start it, or correct its address and the login"
         findings.append(Finding("broker", "fault", f"Kafka at {kafka.bootstrap}", value, "an answer", step))
     else:
         took_ms = (time.monotonic() - began) * 1000
@@ -218,5 +223,5 @@ async def _ask_redis(url: str) -> str | None:
         ) as client:
             await client.ping()
     except (RedisError, OSError, ValueError) as error:
-        return f"no answer ({type(error).__name__})"
+        return redis_said(error)
     return None

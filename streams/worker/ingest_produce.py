@@ -94,7 +94,7 @@ class Producing:
             self._broken.set()
 
     async def _open(self) -> Any:
-        with edge_errors(self._connection, f"writing to {self._topic}"):
+        async with edge_errors(self._connection, f"writing to {self._topic}"):
             producer = AIOKafkaProducer(
                 **self._connection.client_arguments(),
                 client_id=f"agent-streams-{self._client}",

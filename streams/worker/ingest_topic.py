@@ -144,7 +144,7 @@ class _Reading(ConsumerRebalanceListener):  # type: ignore[misc]  # no type info
 
     async def run(self) -> None:
         config = self._config
-        with edge_errors(config.connection, f"reading {config.topic}"):
+        async with edge_errors(config.connection, f"reading {config.topic}"):
             self._consumer = AIOKafkaConsumer(
                 **config.connection.client_arguments(),
                 client_id="agent-streams-ingest-otlp",

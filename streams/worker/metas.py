@@ -67,7 +67,7 @@ async def metas(kafka: KafkaConnection, prefix: str) -> AsyncIterator[Metas]:
     names = {prefix + stage.changelog.suffix: stage.name for stage in _STAGES}
     counts = await partition_counts(kafka, list(names))
     stages = {TopicPartition(name, n): stage for name, stage in names.items() for n in range(counts[name])}
-    with edge_errors(kafka, "reading the ends of the changelogs"):
+    async with edge_errors(kafka, "reading the ends of the changelogs"):
         consumer = AIOKafkaConsumer(
             **kafka.client_arguments(),
             client_id="agent-streams-metas",

@@ -25,6 +25,7 @@ from redis.retry import Retry
 from streams.errors import ConfigError
 from streams.feed.guard.redis import ALIVE_FOR_MS, ALIVE_MS
 from streams.feed.guard.verdicts import BREAKER, STOP
+from streams.feed.obstacle import redis_said
 from streams.rule.records import BreakerRecord
 from streams.worker.mirror_verdicts import Verdicts
 
@@ -157,7 +158,7 @@ class Mirror:
             except (RedisError, OSError) as error:
                 self.failures += 1
                 if self.up or self.failures == 1:
-                    _log.warning("redis_away error=%s", type(error).__name__)
+                    _log.warning("redis_away error=%s", redis_said(error))
                 self.up = False
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, BACKOFF_LIMIT_S)

@@ -87,7 +87,7 @@ class Ledger:
             try:
                 if self._assured is not None:  # opening would fence who may have come after us
                     await self._assured()
-                with edge_errors(self._connection, f"writing to {self._topic}"):
+                async with edge_errors(self._connection, f"writing to {self._topic}"):
                     await self._write()
             except EdgeError as error:
                 if isinstance(error.__cause__, _FENCED):

@@ -86,7 +86,7 @@ async def publish(
     """
     limit = await record_bytes_max(connection, topic)
     publication = _Publication(topic, limit, raw=raw, progress=progress)
-    with edge_errors(connection, f"publishing to {topic}"):
+    async with edge_errors(connection, f"publishing to {topic}"):
         producer = AIOKafkaProducer(
             **connection.client_arguments(),
             client_id="agent-streams-publish",

@@ -170,7 +170,7 @@ class Asking(ABC):
     async def _publish(self) -> tuple[int, int]:
         value = msgspec.json.encode(self._command)
         topic = self._prefix + COMMANDS.suffix
-        with edge_errors(self._kafka, f"publishing to {topic}"):
+        async with edge_errors(self._kafka, f"publishing to {topic}"):
             producer = AIOKafkaProducer(
                 **self._kafka.client_arguments(), client_id="agent-streams-command", enable_idempotence=True
             )

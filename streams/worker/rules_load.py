@@ -134,7 +134,7 @@ def _judge(done: Done, topics: Following, seen: _Seen, partitions: dict[str, int
 
 async def _publish(kafka: KafkaConnection, prefix: str, command: Rules) -> tuple[int, int]:
     topic = prefix + COMMANDS.suffix
-    with edge_errors(kafka, f"publishing to {topic}"):
+    async with edge_errors(kafka, f"publishing to {topic}"):
         producer = AIOKafkaProducer(
             **kafka.client_arguments(), client_id="agent-streams-rules", enable_idempotence=True
         )

@@ -38,7 +38,7 @@ async def partition_counts(connection: KafkaConnection, names: Sequence[str]) ->
 
     Raises ConfigError when one is missing, EdgeError when Kafka fails.
     """
-    with edge_errors(connection, "looking for the topics"):
+    async with edge_errors(connection, "looking for the topics"):
         admin = AIOKafkaAdminClient(**connection.client_arguments(), client_id="agent-streams-follower")
         try:
             await admin.start()

@@ -179,7 +179,7 @@ def kept(topic: Topic, retention_ms: Mapping[str, int]) -> Topic:
 
 @asynccontextmanager
 async def _admin(connection: KafkaConnection, doing: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    with edge_errors(connection, doing):
+    async with edge_errors(connection, doing):
         admin = AIOKafkaAdminClient(**connection.client_arguments(), client_id="agent-streams-topics")
         try:
             await admin.start()

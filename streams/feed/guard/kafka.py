@@ -10,12 +10,13 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import KafkaConnectionError, OffsetOutOfRangeError
 
 from streams.errors import EdgeError
 from streams.feed.config import EmitterConfig
 from streams.feed.guard.source import THREAD_NAME, Heard
 from streams.feed.guard.verdicts import BREAKER, STOP
+from streams.feed.reach import obstacle
 from streams.topology import ALERTS, BREAKERS
 
 ASK_S: Final = 1.0
@@ -49,6 +50,11 @@ class KafkaSource:
             await consumer.start()
             await self._assign(consumer, heard)
             await self._read(consumer, heard)
+        except KafkaConnectionError as error:
+            found = await obstacle(self._config.client_arguments())
+            if found is not None:
+                raise EdgeError(str(found), retryable=True) from error
+            raise
         finally:
             await _stop(consumer)
 

@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from streams.errors import EdgeError
 from streams.feed.guard.verdicts import Index, Standing
+from streams.feed.obstacle import redis_said
 
 THREAD_NAME: Final = "agent-streams-guard"
 LOOK_S: Final = 0.25  # how often what is due is done beside the reading
@@ -110,5 +112,5 @@ class Watcher:
         heard = self._heard
         heard.failures += 1
         if heard.last_failure is None:  # one line per outage
-            _log.warning("guard.not_connected: %s", type(error).__name__)
+            _log.warning("guard.not_connected: %s", error if isinstance(error, EdgeError) else redis_said(error))
         heard.last_failure = f"{type(error).__name__}: {error}"
