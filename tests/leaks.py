@@ -17,10 +17,11 @@ class Leak(NamedTuple):
     secret: str
 
 
-_WORDS: Final = (
+_SAID: Final = (
     "the tool answered after a while and we went on with what was left of the plan because nobody had asked for more "
     "customer order shipment invoice retry queue timeout session agent model answer step result value error warning"
-).split()
+)
+_WORDS: Final = _SAID.split()
 _FIRST: Final = ("ana", "bob", "chen", "dora", "emre", "fatima", "georg", "hana", "ivan", "jose")
 _LAST: Final = ("smith", "o.neil", "garcia", "mueller", "tanaka", "singh", "silva", "novak", "kim", "larsen")
 _DOMAINS: Final = ("example.com", "mail.example.org", "corp.example.co.uk", "example.io", "sub.dept.example.museum")
@@ -93,14 +94,16 @@ def ssn(rng: random.Random) -> str:
     return f"{area:03}-{rng.randint(1, 99):02}-{rng.randint(1, 9999):04}"
 
 
-# Country, length, and which places after the check digits are letters (ISO 13616's registry, some of it).
-_IBANS: Final = (("DE", 22, ()), ("GB", 22, (0, 1, 2, 3)), ("FR", 27, ()), ("NL", 18, (0, 1, 2, 3)), ("ES", 24, ()),
-                 ("IT", 27, (0,)), ("CH", 21, ()), ("NO", 15, ()), ("PL", 28, ()), ("MT", 31, (0, 1, 2, 3)))  # fmt: skip
+# Country, length, and how many letters follow the check digits (ISO 13616's registry, some of it).
+_IBANS: Final = (
+    ("DE", 22, 0), ("GB", 22, 4), ("FR", 27, 0), ("NL", 18, 4), ("ES", 24, 0), ("IT", 27, 1), ("CH", 21, 0),
+    ("NO", 15, 0), ("PL", 28, 0), ("MT", 31, 4),
+)  # fmt: skip
 
 
 def iban(rng: random.Random) -> str:
     country, length, letters = rng.choice(_IBANS)
-    body = "".join(rng.choice(string.ascii_uppercase if at in letters else string.digits) for at in range(length - 4))
+    body = "".join(rng.choice(string.ascii_uppercase if at < letters else string.digits) for at in range(length - 4))
     remainder = 0
     for character in body + country + "00":
         value = str(ord(character) - 55) if character.isalpha() else character
@@ -228,7 +231,7 @@ _HARMLESS: Final[tuple[Callable[[random.Random], str], ...]] = (
     lambda rng: f"17{_digits(rng, 11)}",
     lambda rng: f"17{_digits(rng, 17)}",
     lambda rng: f"2025-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}T11:{rng.randint(10, 59)}:07.{_digits(rng, 3)}Z",
-    lambda rng: f"2025-{rng.randint(1, 12):02}-{rng.randint(1, 28):02} 11:{rng.randint(10, 59)}:07,{_digits(rng, 3)} +0100",
+    lambda rng: f"2025-11-{rng.randint(1, 28):02} 11:{rng.randint(10, 59)}:07,{_digits(rng, 3)} +0100",
     lambda rng: "call_" + _from(rng, _ALNUM, 24),
     lambda rng: "toolu_01" + _from(rng, _ALNUM, 22),
     lambda rng: "chatcmpl-" + _from(rng, _ALNUM, 29),
@@ -245,7 +248,7 @@ _HARMLESS: Final[tuple[Callable[[random.Random], str], ...]] = (
     lambda rng: f"https://example.com/items/{_digits(rng, 10)}?page={rng.randint(1, 99)}",
     lambda rng: f"gpt-4o-2024-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}",
     lambda rng: f"claude-3-5-sonnet-2024{rng.randint(10, 12)}{rng.randint(10, 28)}",
-    lambda rng: f"File \"/app/main.py\", line {rng.randint(1, 9999)}, in run",
+    lambda rng: f'File "/app/main.py", line {rng.randint(1, 9999)}, in run',
     lambda rng: f"HTTP {rng.choice((200, 404, 429, 500))} after {rng.random() * 9:.3f}s",
     lambda rng: f"temperature={rng.random():.2f} top_p={rng.random():.2f} seed={rng.randint(0, 2**31)}",
     lambda rng: f"[{', '.join(f'{rng.uniform(-1, 1):.6f}' for _ in range(6))}]",
@@ -253,7 +256,7 @@ _HARMLESS: Final[tuple[Callable[[random.Random], str], ...]] = (
     lambda rng: f"@{rng.choice(_FIRST)} and pkg@{rng.randint(0, 9)}.{rng.randint(0, 9)}.{rng.randint(0, 9)}",
     lambda rng: f"0x{_from(rng, _HEX, 16)}",
     lambda rng: f"pod-{_from(rng, string.ascii_lowercase + string.digits, 10)}-{_from(rng, _HEX, 5)}",
-    lambda rng: f"SELECT id FROM t WHERE id IN ({rng.randint(1, 10**6)}, {rng.randint(1, 10**6)}, {rng.randint(1, 10**6)})",
+    lambda rng: f"id IN ({rng.randint(1, 10**6)}, {rng.randint(1, 10**6)}, {rng.randint(1, 10**6)})",
 )  # fmt: skip
 
 
