@@ -6,14 +6,15 @@ Never read by itself: `streams.settings` makes it a part of all settings.
 from typing import Final, Literal
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings
+
+from streams.web_settings import WebSettings
 
 INGEST_PORT: Final = 8467  # the exporter's is 8464, a worker's 8465, notify's 8466
 INGEST_HTTP_PORT: Final = 8468
 MIB: Final = 1024 * 1024
 
 
-class IngestSettings(BaseSettings):
+class IngestSettings(WebSettings):
     """The receivers: `agent-streams ingest-otlp` and `agent-streams ingest-http`."""
 
     ingest_host: str = Field(default="127.0.0.1", min_length=1, description="Where OTLP is received.")

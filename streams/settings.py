@@ -22,6 +22,7 @@ from streams.rule.declared import EXAMPLE as CUSTOM_EXAMPLE
 from streams.rule.declared import read_customs
 from streams.rule.faults import Faults
 from streams.variables import EMITTER
+from streams.web_settings import WEB_FIELDS, check_web
 
 PREFIX: Final = variables.PREFIX
 FILE_SUFFIX: Final = "_FILE"
@@ -320,6 +321,7 @@ _COMBINATIONS: Final[tuple[tuple[tuple[str, ...], Callable[[Settings, Faults], N
     (("redaction_file",), _check_redaction),
     (("receivers_file",), _check_receivers),
     (OTLP_FIELDS, check_otlp),
+    (WEB_FIELDS, check_web),
     (("custom_metrics",), _check_custom),
     (("heartbeat_ms", "session_timeout_ms", "request_timeout_ms"), _check_session),
     (_FLUSH, _check_flush),

@@ -25,7 +25,7 @@ from streams.worker.ingest_codec import (
     answer,
     failure,
 )
-from streams.worker.ingest_door import Door, Limits, Refusal, packed
+from streams.worker.ingest_door import Door, Limits, Refusal, beside, packed
 from streams.worker.ingest_health import Counters, registry_of, strange_route
 from streams.worker.ingest_produce import Producing
 from streams.worker.ingest_records import Carried, Signal, TooLarge, unpack
@@ -71,7 +71,7 @@ class Receiver:
         self._thread = ThreadPoolExecutor(1, "translate")  # one: what came before matters to what comes next
         self._registry = registry_of(self)
         routes = [web.post(f"/v1/{signal}", self._receive) for signal in Signal]
-        self.server = WebServer(config.web, self, [*routes, strange_route(self.strange)])
+        self.server = WebServer(beside(config.web, config.limits), self, [*routes, strange_route(self.strange)])
 
     async def run(self) -> None:
         """Receive for ever. Raises ConfigError, and EdgeError for what no repetition cures."""

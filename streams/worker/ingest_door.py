@@ -6,10 +6,12 @@ Never looks at what a body says, and never holds more of all bodies than its lim
 import asyncio
 import hmac
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from aiohttp import web
+
+from streams.worker.web import WebConfig
 
 READ_S: Final = 10.0  # exporters give up after as long; a slower sender is let go
 RETRY_AFTER_S: Final = 1
@@ -33,6 +35,11 @@ class Limits:
                 yield f"{name}: {getattr(self, name)} given, expected 1 or more"
         if self.body_bytes > self.held_bytes:
             yield f"body bytes: {self.body_bytes} given, expected at most held bytes ({self.held_bytes})"
+
+
+def beside(web_config: WebConfig, limits: Limits) -> WebConfig:
+    """Let probes and pages in beside the senders: those beyond their limit are told to come again in their own words."""
+    return replace(web_config, connections_max=limits.connections + web_config.connections_max)
 
 
 class Refusal(Exception):

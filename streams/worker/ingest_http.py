@@ -20,7 +20,7 @@ from streams.event.otel.strange import Strange
 from streams.event.redact import REDACTOR, Redactor
 from streams.topology import EVENTS
 from streams.worker.connection import KafkaConnection
-from streams.worker.ingest_door import Door, Limits, Refusal, packed
+from streams.worker.ingest_door import Door, Limits, Refusal, beside, packed
 from streams.worker.ingest_health import Counters, registry_of
 from streams.worker.ingest_produce import Producing
 from streams.worker.ingest_rate import Rates
@@ -70,7 +70,7 @@ class HttpReceiver:
         self._rates = Rates(config.client_rate)
         self._thread = ThreadPoolExecutor(1, "decode")
         self._registry = registry_of(self)
-        self.server = WebServer(config.web, self, [web.post(PATH, self._receive)])
+        self.server = WebServer(beside(config.web, config.limits), self, [web.post(PATH, self._receive)])
 
     async def run(self) -> None:
         """Receive for ever. Raises ConfigError, and EdgeError for what no repetition cures."""

@@ -8,17 +8,20 @@ import asyncio
 import errno
 import gzip
 import logging
+import ssl
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Final, NamedTuple, Protocol
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 
 from streams import __version__
 from streams.errors import ConfigError
 from streams.worker.loopback import HOST
+from streams.worker.web_door import HANDSHAKE_S, Door, Login
 
 _log = logging.getLogger(__name__)
 
@@ -30,20 +33,28 @@ CSV: Final = "text/csv; charset=utf-8; header=present"
 INFLUX: Final = "text/plain; charset=utf-8"  # line protocol has no registered type; this is what InfluxDB itself sends
 
 SEND_S: Final = 10.0  # Prometheus's own default for a whole scrape; a reader slower than that is let go
+SHUTDOWN_S: Final = 1.0
+BACKLOG: Final = 128  # asyncio accepts so many in one round of the loop; fewer let a burst wait for a second
 GZIP_LEVEL: Final = 1  # 3 ms and a ninth of the size for 10,000 series; level 6 takes 12 ms for a twelfth
 GZIP_BYTES_MIN: Final = 1024
-_IDLE_S: Final = 75.0  # longer than a scrape interval: connections are kept from one to the next
+PROBES: Final = ("/-/healthy", "/livez", "/-/ready", "/readyz")
 _SAFE: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 _LANDING_POLICY: Final = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 
 
 @dataclass(frozen=True, slots=True)
 class WebConfig:
-    """Where to listen and how many pages may be made at once; port 0 takes a free one."""
+    """Where to listen, how many pages may be made at once, and who gets in; port 0 takes a free one.
+
+    A login holds for everything but probes and what is not read: a role that takes bodies asks by itself.
+    """
 
     port: int
     host: str = HOST
     pages_max: int = 4
+    connections_max: int = 128  # what all of them ask at once holds the loop for 25 ms
+    login: Login | None = None
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         faults = list(self._faults())
@@ -57,6 +68,8 @@ class WebConfig:
             yield f"host: empty, expected an address such as {HOST}"
         if self.pages_max < 1:
             yield f"pages at once: {self.pages_max} given, expected 1 or more"
+        if self.connections_max < 1:
+            yield f"connections at once: {self.connections_max} given, expected 1 or more"
 
 
 class Page(NamedTuple):
@@ -106,37 +119,50 @@ class WebServer:
         self._making = 0
         self._runner: web.AppRunner | None = None
         self.address = ""  # where it listens, host:port
+        self._door = Door(config.connections_max)
+        self._server: asyncio.Server | None = None
         self.served = 0
         self.refused = 0
+        self.strangers = 0  # requests without the login, or with a wrong one
 
     async def start(self) -> None:
         """Listen. Raises ConfigError when the address cannot be had."""
-        app = web.Application()
+        config = self._config
+        app = web.Application(middlewares=[] if config.login is None else [self._ask(config.login)])
         app.router.add_get("/", self._landing)
         app.router.add_get("/metrics", self._metrics)
-        for path in ("/-/healthy", "/livez"):
-            app.router.add_get(path, self._healthy)
-        for path in ("/-/ready", "/readyz"):
-            app.router.add_get(path, self._ready)
+        for path, answer in zip(PROBES, (self._healthy, self._healthy, self._ready, self._ready), strict=True):
+            app.router.add_get(path, answer)
         app.add_routes(self._routes)
-        # Whoever takes bodies unpacks them himself, up to a limit.
-        runner = web.AppRunner(
-            app, access_log=None, keepalive_timeout=_IDLE_S, shutdown_timeout=1.0, auto_decompress=False
-        )
+        runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
-        site = web.TCPSite(runner, self._config.host, self._config.port)
+        served = runner.server
+        assert served is not None
         try:
-            await site.start()
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: self._door.handler(served),
+                config.host,
+                config.port,
+                ssl=config.tls,
+                ssl_handshake_timeout=HANDSHAKE_S if config.tls is not None else None,
+                backlog=BACKLOG,
+            )
         except OSError as error:
             await runner.cleanup()
-            where = f"{self._config.host}:{self._config.port}"
+            where = f"{config.host}:{config.port}"
             if error.errno == errno.EADDRINUSE:
                 raise ConfigError(f"{where} is taken by another process: stop it, or choose another port") from error
             raise ConfigError(f"cannot listen on {where}: {error.strerror or error}") from error
         self._runner = runner
-        host, port = runner.addresses[0][:2]
+        host, port = self._server.sockets[0].getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        _log.info("web_started address=%s", self.address)
+        if config.login is not None and config.tls is None and config.host not in {HOST, "localhost", "::1"}:
+            _log.warning(
+                "web_login_unencrypted address=%s next_step=set a certificate, or let a proxy do it", self.address
+            )
+        _log.info(
+            "web_started address=%s tls=%s login=%s", self.address, config.tls is not None, config.login is not None
+        )
 
     @property
     def connections(self) -> int:
@@ -147,8 +173,26 @@ class WebServer:
     async def stop(self) -> None:
         """Listen no more."""
         runner, self._runner = self._runner, None
+        if self._server is not None:
+            self._server.close()
         if runner is not None:
             await runner.cleanup()
+
+    def _ask(self, login: Login) -> Middleware:
+        """Return what lets readers pass who show the login; everybody may ask whether we live."""
+
+        @web.middleware
+        async def asked(request: web.Request, handler: Handler) -> web.StreamResponse:
+            reads = request.method in {"GET", "HEAD"} and request.path not in PROBES
+            if not reads or login.admits(request.headers.get("Authorization", "")):
+                return await handler(request)
+            self.strangers += 1
+            headers = {**_SAFE, "WWW-Authenticate": login.challenge}
+            response = web.Response(status=401, text="show a login: see docs/security.md\n", headers=headers)
+            response.force_close()
+            return response
+
+        return asked
 
     async def _healthy(self, _: web.Request) -> web.Response:
         return web.Response(text="healthy\n", headers=_SAFE)

@@ -29,6 +29,8 @@ from streams.worker.config import WorkerConfig
 from streams.worker.connection import KafkaConnection
 from streams.worker.pace import Pace
 from streams.worker.partition import Stages
+from streams.worker.web import WebConfig
+from streams.worker.web_door import Login, server_context
 
 
 def worker_config(settings: Settings, kafka: KafkaConnection) -> WorkerConfig:
@@ -48,6 +50,24 @@ def worker_config(settings: Settings, kafka: KafkaConnection) -> WorkerConfig:
             limit_ms=settings.flush_limit_ms,
             pending_limit=settings.flush_records,
         ),
+    )
+
+
+def web(settings: Settings, *, host: str, port: int) -> WebConfig:
+    """Return how pages are served, and to whom. Raises ConfigError for certificates that cannot be used."""
+    certificate, key, clients = settings.web_tls_certfile, settings.web_tls_keyfile, settings.web_tls_clients_cafile
+    password, token = settings.web_password, settings.web_token
+    login = Login(
+        settings.web_username,
+        password.get_secret_value() if password else None,
+        token.get_secret_value() if token else None,
+    )
+    return WebConfig(
+        port=port,
+        host=host,
+        connections_max=settings.web_connections,
+        login=login if login.wanted else None,
+        tls=server_context(certificate, key, clients) if certificate and key else None,
     )
 
 

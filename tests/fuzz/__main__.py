@@ -50,7 +50,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as own:
         folder = given.corpus or Path(own)
         write_seeds(folder)
-        options = [f"-max_total_time={given.seconds}", f"-max_len={BYTES_MAX}", "-timeout=10", "-rss_limit_mb=2048", f"-artifact_prefix={given.found}/"]
+        options = [
+            f"-max_total_time={given.seconds}",
+            f"-max_len={BYTES_MAX}",
+            "-timeout=10",
+            "-rss_limit_mb=2048",
+            f"-artifact_prefix={given.found}/",
+        ]
         atheris.Setup([sys.argv[0], str(folder), *options, "-print_final_stats=1"], once, custom_mutator=change)
         atheris.Fuzz()
 

@@ -12,7 +12,6 @@ from streams.worker import logs, wiring
 from streams.worker.cli.options import Bootstrap, Prefix, connection, load
 from streams.worker.exporter import ExporterConfig, run
 from streams.worker.otlp import OtlpConfig, headers_of
-from streams.worker.web import WebConfig
 
 EXAMPLES: Final = (
     "agent-streams exporter",
@@ -37,7 +36,7 @@ def exporter(
     config = ExporterConfig(
         connection=connection(settings),
         prefix=settings.topic_prefix,
-        web=WebConfig(port=settings.exporter_port, host=settings.exporter_host),
+        web=wiring.web(settings, host=settings.exporter_host, port=settings.exporter_port),
         customs=wiring.customs(settings),
         otlp=_otlp(settings),
         redis_url=settings.redis_url.get_secret_value() if settings.redis_url else None,

@@ -11,7 +11,6 @@ from streams.worker import logs, wiring
 from streams.worker.cli.ingest_otlp import limits
 from streams.worker.cli.options import Bootstrap, Prefix, connection, load
 from streams.worker.ingest_http import HttpConfig, run
-from streams.worker.web import WebConfig
 
 EXAMPLES: Final = (
     "agent-streams ingest-http",
@@ -37,7 +36,7 @@ def ingest_http(
         HttpConfig(
             connection=connection(settings),
             prefix=settings.topic_prefix,
-            web=WebConfig(port=settings.ingest_http_port, host=settings.ingest_http_host),
+            web=wiring.web(settings, host=settings.ingest_http_host, port=settings.ingest_http_port),
             limits=limits(settings),
             client_rate=settings.ingest_client_rate,
             customs=wiring.customs(settings),

@@ -13,7 +13,6 @@ from streams.worker import logs, wiring
 from streams.worker.cli.options import Bootstrap, Prefix, connection, load
 from streams.worker.ingest_door import Limits
 from streams.worker.ingest_records import Signal
-from streams.worker.web import WebConfig
 
 EXAMPLES: Final = (
     "agent-streams ingest-otlp",
@@ -69,7 +68,7 @@ def _receive(settings: Settings) -> int:
         IngestConfig(
             connection=connection(settings),
             prefix=settings.topic_prefix,
-            web=WebConfig(port=settings.ingest_port, host=settings.ingest_host),
+            web=wiring.web(settings, host=settings.ingest_host, port=settings.ingest_port),
             limits=limits(settings),
             claude_code=settings.ingest_claude_code,
             redactor=wiring.redactor(settings),
@@ -102,7 +101,7 @@ def _read(settings: Settings, topic: str, named: str | None) -> int:
             connection=connection(settings),
             topic=topic,
             signal=signal,
-            web=WebConfig(port=settings.ingest_port, host=settings.ingest_host),
+            web=wiring.web(settings, host=settings.ingest_host, port=settings.ingest_port),
             prefix=settings.topic_prefix,
             claude_code=settings.ingest_claude_code,
             redactor=wiring.redactor(settings),

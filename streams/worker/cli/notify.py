@@ -12,11 +12,10 @@ import typer
 from streams.errors import ConfigError
 from streams.rule.matcher import LabelMatcher
 from streams.settings import variable
-from streams.worker import logs
+from streams.worker import logs, wiring
 from streams.worker.cli.options import Bootstrap, Prefix, connection, load, out
 from streams.worker.notify import NotifyConfig, run
 from streams.worker.notify_senders import load_targets
-from streams.worker.web import WebConfig
 
 EXAMPLES: Final = (
     "agent-streams notify --receivers receivers.yaml --check",
@@ -69,7 +68,7 @@ def notify(
         inhibitions=told.inhibitions,
         prefix=settings.topic_prefix,
         group=settings.notify_group,
-        web=WebConfig(port=settings.notify_port, host=settings.notify_host),
+        web=wiring.web(settings, host=settings.notify_host, port=settings.notify_port),
     )
     code = run(config)
     if code:

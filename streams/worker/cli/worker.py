@@ -10,7 +10,6 @@ from typing import Annotated, Final
 import typer
 
 from streams.errors import AgentStreamsError
-from streams.settings import Settings
 from streams.stage.ruling import Ruling
 from streams.worker import logs, wiring
 from streams.worker.app import App
@@ -53,11 +52,12 @@ def worker(
     book = wiring.price_book(settings)
     _log.info("prices lists=%s", ",".join(book.names) if book else "none")
     ruling = wiring.ruling(settings)
+    web = wiring.web(settings, host=settings.health_host, port=settings.health_port or 0)
     health: list[asyncio.Task[None]] = []
 
     def started(app: App) -> None:
         if settings.health_port is not None:
-            health.append(asyncio.ensure_future(_show_health(settings, app, book.names if book else (), ruling)))
+            health.append(asyncio.ensure_future(_show_health(web, app, book.names if book else (), ruling)))
 
     policy, log_bins = wiring.payloads(settings), settings.exponential_histograms
     stages = wiring.stages(ruling, book, policy, wiring.customs(settings), log_bins=log_bins)
@@ -66,9 +66,8 @@ def worker(
         raise typer.Exit(code)
 
 
-async def _show_health(settings: Settings, app: App, price_lists: tuple[str, ...], ruling: Ruling) -> None:
+async def _show_health(config: WebConfig, app: App, price_lists: tuple[str, ...], ruling: Ruling) -> None:
     """Listen for as long as the worker runs; a port that cannot be had ends it."""
-    config = WebConfig(port=settings.health_port or 0, host=settings.health_host)
     health = Health(config, app.runner, price_lists, ruling)
     try:
         await health.server.start()
