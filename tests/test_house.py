@@ -35,10 +35,13 @@ TOP_LEVEL_TAKES: Final = {
     "variables": set[str](),
     "profiles": set[str](),
     "output_settings": {"rule", "profiles", "variables"},
-    "ingest_settings": set[str](),
-    "settings": {"rule", "errors", "topology", "variables", "profiles", "output_settings", "ingest_settings"},
+    "web_settings": {"rule", "variables"},
+    "ingest_settings": {"web_settings"},
+    "settings": {
+        "rule", "errors", "topology", "variables", "profiles", "output_settings", "ingest_settings", "web_settings",
+    },
     "__main__": {"", "errors"},  # commands are imported by name, when they are called
-}
+}  # fmt: skip
 IMPURE: Final = {
     "aiohttp", "aiokafka", "asyncio", "concurrent", "faust", "http", "httpx", "logging", "mode", "multiprocessing",
     "os", "pathlib", "prometheus_client", "random", "redis", "requests", "secrets", "select", "shutil", "signal",
