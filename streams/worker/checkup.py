@@ -121,6 +121,14 @@ def worker_findings(group: Group, partitions: int) -> Iterator[Finding]:
         yield Finding("workers", "ok", what, f"{group.members}, for {partitions} partitions: at most {share} each")
 
 
+def strange_findings(places: Sequence[tuple[str, int]]) -> Iterator[Finding]:
+    """Name the changelogs, by topic and partition, whose rows this release cannot read: workers refuse them."""
+    for topic, partition in places:
+        what, expected = f"{topic} partition {partition}", "rows that this release reads"
+        step = "run the release that wrote it, which is newer than this one"
+        yield Finding("state", "fault", what, "rows that cannot be read", expected, step)
+
+
 def place_findings(places: Sequence[Place]) -> Iterator[Finding]:
     """Hold state, log and committed offsets against each other; the state decides where reading goes on."""
     wrong = False

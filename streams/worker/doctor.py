@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
@@ -37,6 +38,7 @@ class _Rows:
     tables: Tables = field(default_factory=Tables)
     newest_ms: int | None = None
     by_broker: bool = False
+    strange: set[tuple[str, int]] = field(default_factory=set)  # partitions with rows that cannot be read
 
     def take(self, suffix: str, partition: int, records: Records) -> None:
         """Take records of a changelog."""
@@ -44,7 +46,10 @@ class _Rows:
             self.newest_ms = max(record.timestamp, self.newest_ms or 0)
             self.by_broker = record.timestamp_type == _APPENDED
             if suffix == ROLLUPS_CHANGELOG.suffix or record.key == b"m":
-                self.tables.take(suffix, partition, record.key, record.value)
+                try:
+                    self.tables.take(suffix, partition, record.key, record.value)
+                except (msgspec.MsgspecError, ValueError):
+                    self.strange.add((suffix, partition))
 
 
 async def examine(kafka: KafkaConnection, prefix: str, group_id: str, redis_url: str | None) -> list[Finding]:
@@ -93,6 +98,7 @@ async def _look_inside(kafka: KafkaConnection, prefix: str, group_id: str, clust
     counters = books.counters
     return [
         *checkup.worker_findings(group, counts[STAGES[0].name]),
+        *checkup.strange_findings(sorted((prefix + suffix, number) for suffix, number in rows.strange)),
         *checkup.place_findings(places),
         *checkup.lag_findings(places),
         checkup.misrouted_finding(counters),

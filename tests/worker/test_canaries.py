@@ -15,7 +15,7 @@ from redis_server import redis_server
 from streams.event.model import KINDS
 from streams.event.redact import FREE_TEXT
 from streams.stage import examples
-from streams.topology import EVENTS
+from streams.topology import EVENTS, TOPICS
 from streams.worker import topics
 from streams.worker.connection import KafkaConnection
 from streams.worker.exporter import FORMATS
@@ -115,7 +115,7 @@ async def test_no_secret_leaves_a_worker(
         found: dict[str, bytes] = {f"page {name}": page(port, name) for name in FORMATS}
         found |= {f"redis {key!r}": repr(held(client, key)).encode() for key in client.keys("*")}
         client.close()
-        for topic in topics.TOPICS:
+        for topic in TOPICS:
             if topic is not EVENTS:
                 messages = broker.read(prefix + topic.suffix)
                 found[topic.suffix] = b"\n".join(

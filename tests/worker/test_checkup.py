@@ -1,11 +1,12 @@
 """What the doctor makes of facts: nothing to say where all is well, else value, expectation and next step."""
 
 from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
 
 import pytest
 from aiokafka import TopicPartition
 
-from streams.topology import STAGES
+from streams.topology import ROLLUPS_CHANGELOG, STAGES
 from streams.worker.checkup import (
     Books,
     Clocks,
@@ -18,9 +19,11 @@ from streams.worker.checkup import (
     misrouted_finding,
     place_findings,
     redis_finding,
+    strange_findings,
     topic_findings,
     worker_findings,
 )
+from streams.worker.doctor import _Rows
 from streams.worker.topics import Cluster, judge
 
 NOW_MS = 1_763_724_000_000
@@ -81,6 +84,18 @@ def test_state_decides_where_reading_goes_on_and_must_fit_its_log(where: Place, 
 
     assert finding.level == level
     assert said in finding.value
+
+
+def test_a_changelog_of_a_newer_release_is_a_fault_and_no_traceback() -> None:
+    rows = _Rows()
+    suffix = ROLLUPS_CHANGELOG.suffix
+    for value in (b"\x92\xc1", b"\xc1", b'["a", "of another shape"]'):
+        rows.take(suffix, 3, [SimpleNamespace(key=b"m", value=value, timestamp=1, timestamp_type=0)])
+    finding = only(strange_findings(sorted(rows.strange)))
+
+    assert {(suffix, 3)} == rows.strange
+    assert ("state", "fault", f"{suffix} partition 3") == (finding.check, finding.level, finding.what)
+    assert "run the release that wrote it" in finding.next_step
 
 
 def test_lag_is_counted_per_stage_from_where_the_state_is() -> None:
