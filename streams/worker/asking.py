@@ -99,7 +99,7 @@ async def ask(kafka: KafkaConnection, prefix: str, command: Command, key: str, t
 
 
 async def _publish(kafka: KafkaConnection, topic: str, command: Command, key: str) -> tuple[int, int]:
-    with edge_errors(kafka, f"publishing to {topic}"):
+    async with edge_errors(kafka, f"publishing to {topic}"):
         producer = AIOKafkaProducer(
             **kafka.client_arguments(), client_id="agent-streams-command", enable_idempotence=True
         )

@@ -66,12 +66,11 @@ class Lead:
         delay_s = _BACKOFF_S
         while True:
             try:
-                with edge_errors(self._connection, f"joining the group {self.group}"):
-                    async with self._member() as consumer:
-                        while True:
-                            # Nothing is fetched: it is how the client knows that we live.
-                            await consumer.getmany(timeout_ms=_POLL_MS)
-                            delay_s = _BACKOFF_S
+                async with edge_errors(self._connection, f"joining the group {self.group}"), self._member() as consumer:
+                    while True:
+                        # Nothing is fetched: it is how the client knows that we live.
+                        await consumer.getmany(timeout_ms=_POLL_MS)
+                        delay_s = _BACKOFF_S
             except EdgeError as error:
                 if not error.retryable:
                     raise

@@ -227,6 +227,7 @@ async def test_doctor_finds_the_same(secured: SecureKafka) -> None:
     assert "certificate has expired" in finding.value
 
 
+@pytest.mark.long
 def test_processes_end_with_the_reason_and_without_a_secret(
     secured: SecureKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
