@@ -38,7 +38,7 @@ class Limits:
 
 
 def beside(web_config: WebConfig, limits: Limits) -> WebConfig:
-    """Let probes and pages in beside the senders: those beyond their limit are told to come again in their own words."""
+    """Let probes and pages in beside the senders, of whom those beyond their limit are told to come again."""
     return replace(web_config, connections_max=limits.connections + web_config.connections_max)
 
 

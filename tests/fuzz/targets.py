@@ -18,7 +18,8 @@ from streams.rule.parse import parse_rules
 from streams.rule.receivers import parse_receivers
 from streams.stage.deadletter import EXCERPT_CHARS_MAX, DeadLetter, dead_letters
 from streams.stage.payloads import PayloadPolicy
-from streams.worker.ingest_codec import Signal, Translator, unpack
+from streams.worker.ingest_codec import Translator
+from streams.worker.ingest_records import Signal, unpack
 
 UNPACKED_MAX: Final = 1 << 16
 _encode: Final = msgspec.json.Encoder().encode
