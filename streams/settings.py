@@ -73,7 +73,6 @@ class Settings(OutputSettings, IngestSettings):
     kafka_client_rack: str | None = Field(
         default=None, min_length=1, description="Our broker.rack: read from copies there, where brokers offer it."
     )
-
     # ---- topics
     topic_prefix: str = Field(
         default="agent.",
@@ -301,8 +300,7 @@ def _check_redis(settings: Settings, faults: Faults) -> None:
 def _check_ports(settings: Settings, faults: Faults) -> None:
     port = settings.health_port
     if port and (settings.health_host, port) == (settings.exporter_host, settings.exporter_port):
-        other = f"another port than {variable('exporter_port')}"
-        faults.note(variable("health_port"), port, other, f"set it to {port + 1}")
+        faults.note(variable("health_port"), port, f"not {variable('exporter_port')}'s", f"set it to {port + 1}")
 
 
 _LOGIN: Final = (

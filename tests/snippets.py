@@ -24,7 +24,7 @@ NEEDS: Final = {
     "agent": re.compile(r"claude|CLAUDE|OTEL_|traceloop"),  # somebody else's program
     "archive": re.compile(r"pip install|uv pip|uv tool|\.whl"),  # tests/test_package.py installs what is built
     "browser": re.compile(r"--install-completion|\bsource\b"),  # changes the shell that reads it
-    "cluster": re.compile(r"kubectl|helm"),
+    "cluster": re.compile(r"kubectl|helm|--replication [2-9]"),
     "docker": re.compile(r"docker"),
     "hosts": re.compile(r"example\.(com|org)|/etc/|/run/secrets|/var/lib|broker-\d|localhost:4318"),  # yours
     "java": re.compile(r"KafkaProducer|confluent"),  # compiled, where a compiler and the client are

@@ -238,7 +238,8 @@ _FIELDS: Final = {
     PREFIX + "REDIS_URL": "guard.redis_url",
     **{variable.name: variable.field for variable in EMITTER},
 }
-_KNOWN: Final = (*_FIELDS, *_FILES)
+_NOT_OURS: Final = (PREFIX + "KAFKA_CLIENT_RACK",)  # of those who read: emitters write to leaders, wherever they are
+_KNOWN: Final = (*_FIELDS, *_FILES, *_NOT_OURS)
 _OURS: Final = (EMITTER_PREFIX, PREFIX + "KAFKA_")  # the worker reads none that begins so and is not read here
 _NUMBERS: Final = frozenset(name for name in _FIELDS.values() if name.endswith(("_ms", "_events", "_bytes")))
 _ON: Final = frozenset({"1", "true", "yes", "on"})

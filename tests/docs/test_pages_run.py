@@ -22,7 +22,7 @@ pytestmark = pytest.mark.kafka
 
 TIMEOUT_S: Final = 120
 SERVER: Final = re.compile(
-    r"^\s*(?:[A-Z_]+=\S+ +)*agent-streams (?:worker|exporter|ingest-otlp|notify)\b.*$", re.MULTILINE
+    r"^\s*(?:[A-Z_]+=\S+ +)*agent-streams (?:worker|exporter|ingest-otlp|ingest-http|notify)\b.*$", re.MULTILINE
 )
 SHELLS: Final = ("sh", "bash")
 # Names that a page uses and leaves to the reader.

@@ -131,7 +131,7 @@ def _in_verdicts(world: World) -> Counter[str]:
             for name in DETECTORS:
                 found[f"found by {name}"] += f'"alert":"{name}","state":"firing"'.encode() in (record.value or b"")
     for record in told(world.broker, "alerts"):
-        if record.value is not None:
+        if record.value is not None and not (record.key or b"").startswith(b"ack/"):
             alert = json.loads(record.value)
             found[f"rule {alert['alert']} {alert['state']}"] += 1
     return found

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
+import msgspec
 import typer
 from rich.console import Console
 
@@ -92,7 +93,7 @@ def partition_counts(settings: Settings) -> dict[str, int]:
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Write a result for programs, on one line."""
-    typer.echo(json.dumps(value))
+    typer.echo(json.dumps(value, default=msgspec.to_builtins))
 
 
 @contextmanager
