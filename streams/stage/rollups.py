@@ -198,9 +198,9 @@ class RollupsPartition:
                 for order in batch.orders:
                     self._obey(order, record.offset)
                 for told in batch.breaker_orders:
-                    rows = [
-                        (each.row.dimension, each.row.labels) for each in self._keyed.values() if each.row.ordinal >= 0
-                    ]
+                    # Not rows that a torn transaction left: they came later, or have obeyed already.
+                    held = (each.row for each in self._keyed.values() if each.row.stamp < record.offset)
+                    rows = [(row.dimension, row.labels) for row in held if row.ordinal >= 0]
                     self._judging.obey(told, rows, record.offset, self._clock, self._read)
                 for erasure in batch.erasures:
                     self._forget(erasure, record.offset)
