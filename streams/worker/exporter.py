@@ -343,6 +343,10 @@ def run(config: ExporterConfig, *, started: Callable[[Exporter], None] | None = 
 
 async def _serve(config: ExporterConfig, started: Callable[[Exporter], None] | None) -> int:
     exporter = Exporter(config)
-    if started is not None:
-        started(exporter)
-    return await until_signal(exporter.run(), log=_log, ended="exporter_ended")
+
+    async def work() -> None:
+        if started is not None:  # by now a signal ends the process as it should
+            started(exporter)
+        await exporter.run()
+
+    return await until_signal(work(), log=_log, ended="exporter_ended")
