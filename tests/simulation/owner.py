@@ -48,6 +48,7 @@ class Owner:
         self.state: StagePartition | None = None
         self.position = 0
         self.ticked_ms = 0
+        self.judges_by = -1  # version of the rules in use; another partition of the worker may have heard of newer ones
         self.loading = False
         self.steps: Steps | None = self.take_over()
 
@@ -108,6 +109,7 @@ class Owner:
             while not self.hears(state):
                 yield
             state.use(self.ear.rules, self.ear.version)
+            self.judges_by = self.ear.version
         self.position = state.next_offset or 0
         self.state = state
 
@@ -119,8 +121,9 @@ class Owner:
 
     def obey(self) -> None:
         """Go by the rules that this worker has heard of."""
-        if isinstance(self.state, Judged):
+        if isinstance(self.state, Judged) and self.judges_by != self.ear.version:
             self.state.use(self.ear.rules, self.ear.version)
+            self.judges_by = self.ear.version
 
     def fence(self) -> None:
         """Shut earlier owners out; with `torn` their open transaction may leave some rows behind."""

@@ -186,11 +186,10 @@ class World:
 
     def hear(self, worker: str) -> None:
         """A worker reads what rules hold now, and goes by them between two of its other deeds."""
-        if self.ears[worker].listen():
-            self.happened["rules changed"] += 1
-            for slot, owner in self.owners.items():
-                if self.works_at[slot] == worker:
-                    owner.obey()
+        self.happened["rules changed"] += self.ears[worker].listen()
+        for slot, owner in self.owners.items():
+            if self.works_at[slot] == worker:
+                owner.obey()
 
     def dismiss(self, owner: Owner) -> None:
         """Throw an owner and its state away."""
