@@ -28,7 +28,7 @@ NEEDS: Final = {
     "docker": re.compile(r"docker"),
     "hosts": re.compile(r"example\.(com|org)|/etc/|/run/secrets|/var/lib|broker-\d|localhost:4318"),  # yours
     "java": re.compile(r"KafkaProducer|confluent"),  # compiled, where a compiler and the client are
-    "operator": re.compile(r"reset|alerts (show|ack|silence)|breakers force|rules load|purge|replay"),  # changes the rest
+    "operator": re.compile(r"reset|alerts (show|ack|silence)|breakers force|rules load|purge|replay"),  # changes all
     "terminal": re.compile(r"board|--watch|--follow"),  # goes on until Ctrl-C
     "tests": re.compile(r"tests/"),  # these very tests
     "time": re.compile(r"demo|worker|exporter|notify|ingest|backtest|rules"),  # its own tests run it for longer
