@@ -10,17 +10,17 @@ import msgspec
 
 from streams.clock import now_ms
 from streams.errors import ConfigError
-from streams.event.codec import Rejected
-from streams.event.command import Breaker, decode_command
+from streams.event.command import Breaker
 from streams.rule.breaker import breaker_name, read_circuit_names
 from streams.rule.circuit import BreakerState, decode_state, live_rates
 from streams.rule.records import BreakerRecord
 from streams.stage import orders
 from streams.stage.judging import BREAKER_ROW
 from streams.topology import BREAKERS, ROLLUPS_CHANGELOG
+from streams.worker.asking import Outcome, checked
 from streams.worker.connection import KafkaConnection
 from streams.worker.looking import read_whole
-from streams.worker.reset import Asking, Done, Outcome
+from streams.worker.reset import Asking, Done
 from streams.worker.tail import Records
 
 SUFFIXES: Final = (BREAKERS.suffix, ROLLUPS_CHANGELOG.suffix)
@@ -95,14 +95,10 @@ async def look(kafka: KafkaConnection, prefix: str, only: str | None = None) -> 
 def make(command_id: str, by: str, action: str, breaker: str, note: str | None) -> Breaker:
     """Make a command of now; ConfigError says what no worker would accept."""
     command = Breaker(id=command_id, time=now_ms(), by=by, note=note, breaker=breaker, action=action)  # type: ignore[arg-type]  # the decoder looks
-    read = decode_command(msgspec.json.encode(command))
-    if isinstance(read, Rejected):
-        raise ConfigError(f"breakers {action}: {read.detail}")
-    assert isinstance(read, Breaker)
-    routed = orders.route_breaker(read, 0, 1)
+    routed = orders.route_breaker(checked(command), 0, 1)
     if isinstance(routed, str):
         raise ConfigError(f"breakers {action}: {routed}")
-    return read
+    return command
 
 
 class Moving(Asking):

@@ -6,28 +6,27 @@ Never answers 202 for what Kafka has not acknowledged, and never waits for Kafka
 import asyncio
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 from aiohttp import web
-from prometheus_client.exposition import choose_encoder
 
-from streams.errors import ConfigError, EdgeError
+from streams.errors import ConfigError
 from streams.event.custom import Customs
 from streams.event.otel.strange import Strange
 from streams.event.redact import REDACTOR, Redactor
 from streams.topology import EVENTS
 from streams.worker.connection import KafkaConnection
-from streams.worker.ingest_door import Door, Limits, Refusal, beside, packed
-from streams.worker.ingest_health import Counters, registry_of
+from streams.worker.ingest_door import Limits, Refusal
+from streams.worker.ingest_health import Counters
 from streams.worker.ingest_produce import Producing
 from streams.worker.ingest_rate import Rates
 from streams.worker.ingest_read import JSON, KINDS, Posted, read, told
-from streams.worker.ingest_records import Carried, TooLarge, unpack
+from streams.worker.ingest_records import Carried
+from streams.worker.ingest_role import ReceiverRole
 from streams.worker.process import until_signal
-from streams.worker.web import Page, WebConfig, WebServer
+from streams.worker.web import WebConfig
 
 _log: Final = logging.getLogger(__name__)
 PORT: Final = 8468  # the receiver of OTLP has 8467
@@ -55,54 +54,20 @@ class HttpConfig:
             raise ConfigError("; ".join(faults))
 
 
-class HttpReceiver:
-    """One receiver: a server, a producer, and a thread that decodes one request at a time."""
+class HttpReceiver(ReceiverRole):
+    """The receiver of events."""
 
     title = "AgentStreams event receiver"
-    formats = ("prometheus",)
 
     def __init__(self, config: HttpConfig) -> None:
         self._config = config
-        self.counters = Counters.of((SIGNAL,))
-        self.producing = Producing(config.connection, config.prefix + EVENTS.suffix, client="ingest-http")
-        self.strange = Strange()  # nothing is: what no table knows is refused
-        self._door = Door(config.limits)
         self._rates = Rates(config.client_rate)
-        self._thread = ThreadPoolExecutor(1, "decode")
-        self._registry = registry_of(self)
-        self.server = WebServer(beside(config.web, config.limits), self, [web.post(PATH, self._receive)])
-
-    async def run(self) -> None:
-        """Receive for ever. Raises ConfigError, and EdgeError for what no repetition cures."""
-        await self.server.start()
-        try:
-            await self.producing.run()
-        finally:
-            await self.server.stop()
-            self._thread.shutdown()
-
-    # ---- what the server asks ---------------------------------------------------------------------------------
-
-    @property
-    def held_bytes(self) -> int:
-        """How much of all bodies waits for Kafka."""
-        return self._door.held_bytes
-
-    @property
-    def connections(self) -> int:
-        """How many senders are connected."""
-        return self.server.connections
-
-    def unready(self) -> str | None:
-        """Say why nothing is taken."""
-        return None if self.producing.up else "waiting for Kafka"
-
-    async def page(self, accept: str, wanted: str | None) -> Page:  # noqa: ARG002  there is one format
-        """Make the page; it is shown ready or not, because that is when it is needed."""
-        encode, content_type = choose_encoder(accept)
-        return Page(encode(self._registry), content_type)
-
-    # ---- requests ---------------------------------------------------------------------------------------------
+        super().__init__(
+            config.web, config.limits,
+            Producing(config.connection, config.prefix + EVENTS.suffix, client="ingest-http"),
+            Counters.of((SIGNAL,)), [web.post(PATH, self._receive)],
+            Strange(),  # nothing is: what no table knows is refused
+        )  # fmt: skip
 
     async def _receive(self, request: web.Request) -> web.Response:
         try:
@@ -116,37 +81,18 @@ class HttpReceiver:
         return _answer(422 if refused else 202, told(posted.events, posted.refused))
 
     async def _take(self, request: web.Request) -> Posted:
-        client = request.remote or ""
-        self._door.admit(request, KINDS, connections=self.connections, up=self.producing.up)
+        config, client = self._config, request.remote or ""
+        self.admit(request, KINDS)
         wait_s = self._rates.wait_s(client, time.monotonic())
         if wait_s:
-            rate = f"more than {self._config.client_rate} events a second"
+            rate = f"more than {config.client_rate} events a second"
             raise Refusal(429, f"{rate}: come again in {wait_s} s", retry_after_s=wait_s)
-        held = [0]
-        try:
-            body = await self._door.read(request, held)
-            posted = await self._read(body, request)
-            self._rates.take(client, posted.items, time.monotonic())
-            await self.producing.send(posted.records)
-        except EdgeError as error:
-            raise Refusal(503, str(error)) from error
-        finally:
-            self._door.held_bytes -= held[0]
-        return posted
-
-    async def _read(self, body: bytes, request: web.Request) -> Posted:
-        config, zipped, lines = self._config, packed(request), request.content_type != JSON
-
-        def decode() -> Posted:
-            plain = unpack(body, config.limits.body_bytes) if zipped else body
-            return read(plain, lines=lines, customs=config.customs, redactor=config.redactor)
-
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, decode)
-        except TooLarge as error:
-            raise Refusal(413, f"the body has {error}: send smaller batches") from error
-        except ValueError as error:
-            raise Refusal(400, str(error)) from error
+        lines = request.content_type != JSON
+        return await self.carry(
+            request,
+            lambda body: read(body, lines=lines, customs=config.customs, redactor=config.redactor),
+            lambda posted: self._rates.take(client, posted.items, time.monotonic()),
+        )
 
 
 def _answer(status: int, said: dict[str, Any]) -> web.Response:

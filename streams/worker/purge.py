@@ -10,22 +10,19 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import msgspec
-from aiokafka import AIOKafkaProducer
 
 from streams.clock import now_ms
 from streams.errors import ConfigError
-from streams.event.codec import Rejected
-from streams.event.command import Purge, decode_command
+from streams.event.command import Purge
 from streams.fold import session
 from streams.fold.measure import USER as USERS
 from streams.rule.alert import decode_names
-from streams.stage import commands, rollup_rows, session_rows
+from streams.stage import rollup_rows, session_rows
 from streams.stage.erasing import ERASE_PARTITION, SESSION, USER, decode_erase, digest_of, erase_key
 from streams.stage.judging import ALERT_ROW
 from streams.stage.keys import dimension_key
 from streams.topology import (
     ALERTS,
-    COMMANDS,
     COMMANDS_CHANGELOG,
     DAY_MS,
     DEAD_LETTER,
@@ -37,10 +34,9 @@ from streams.topology import (
     SESSIONS_CHANGELOG,
 )
 from streams.worker import topics
-from streams.worker.connection import KafkaConnection, edge_errors
+from streams.worker.asking import POLL_S, Accepting, Outcome, checked, publish, refusal
+from streams.worker.connection import KafkaConnection
 from streams.worker.looking import Following, following
-from streams.worker.reset import POLL_S, Outcome
-from streams.worker.rules_load import refusal
 from streams.worker.tail import Records
 
 _decode_rollups_meta: Final = msgspec.msgpack.Decoder(rollup_rows.Meta).decode
@@ -91,8 +87,7 @@ class Seen:
         self._user_key = dimension_key(USERS.name, (name,)).encode()
         self.rows: set[tuple[str, int, bytes]] = set()  # changelog, partition, key of what is kept of it
         self.version: int | None = None
-        self.accepted: set[bytes] = set()
-        self.next_offsets: dict[int, int] = {}
+        self.commands = Accepting()
         self.first: dict[int, session_rows.Meta] = {}
         self.second: dict[int, rollup_rows.Meta] = {}
 
@@ -122,12 +117,10 @@ class Seen:
         )
 
     def _take_command(self, partition: int, key: bytes, value: bytes | None) -> None:
-        if key == commands.META_KEY and value is not None:
-            self.next_offsets[partition] = commands.decode_meta(value).next_offset
-        elif key == erase_key(self._digest) and value is not None:
+        if key == erase_key(self._digest) and value is not None:
             self.version = decode_erase(value).version
-        elif key[:1] == commands.ACCEPTED and value is not None:
-            self.accepted.add(key)
+        else:
+            self.commands.take(partition, key, value)
 
     def _take_meta(self, suffix: str, partition: int, value: bytes | None) -> None:
         if value is None:
@@ -157,11 +150,7 @@ def make(command_id: str, by: str, scope: Literal["session", "user"], name: str,
     """Make a command of now; ConfigError says what no worker would accept."""
     if not name:
         raise ConfigError(f"purge: an empty {scope} id given, expected the id as events have it")
-    command = Purge(id=command_id, time=now_ms(), by=by, note=note, scope=scope, digest=digest_of(scope, name))
-    read = decode_command(msgspec.json.encode(command))
-    if isinstance(read, Rejected):
-        raise ConfigError(f"purge: {read.detail}")
-    return command
+    return checked(Purge(id=command_id, time=now_ms(), by=by, note=note, scope=scope, digest=digest_of(scope, name)))
 
 
 async def purge(kafka: KafkaConnection, prefix: str, command: Purge, name: str, timeout_s: float) -> Done:
@@ -172,11 +161,11 @@ async def purge(kafka: KafkaConnection, prefix: str, command: Purge, name: str, 
     async with following(kafka, prefix, suffixes, seen.take) as topics_followed:
         await topics_followed.catch_up()
         done.rows = len(seen.rows)
-        done.repeated = commands.accepted_key(command.id) in seen.accepted
+        done.repeated = seen.commands.knows(command.id)
         if not done.repeated:
             seen.version = None
         began = time.monotonic()
-        done.partition, done.offset = await _publish(kafka, prefix, command)
+        done.partition, done.offset = await publish(kafka, prefix, command, partition=ERASE_PARTITION)
         while done.outcome is Outcome.WAITING and time.monotonic() < began + timeout_s:
             _judge(done, topics_followed, seen)
             await asyncio.sleep(POLL_S)
@@ -228,25 +217,9 @@ def _judge(done: Done, following_: Following, seen: Seen) -> None:
     following_.check()
     assert done.partition is not None
     assert done.offset is not None
-    if seen.next_offsets.get(done.partition, 0) <= done.offset:
+    if not seen.commands.judged(done.partition, done.offset):
         return
-    if commands.accepted_key(done.id) not in seen.accepted:
+    if not seen.commands.knows(done.id):
         done.outcome = Outcome.REFUSED
     elif seen.carried_out():
         done.outcome = Outcome.APPLIED
-
-
-async def _publish(kafka: KafkaConnection, prefix: str, command: Purge) -> tuple[int, int]:
-    topic = prefix + COMMANDS.suffix
-    with edge_errors(kafka, f"publishing to {topic}"):
-        producer = AIOKafkaProducer(
-            **kafka.client_arguments(), client_id="agent-streams-purge", enable_idempotence=True
-        )
-        try:
-            await producer.start()
-            told = await producer.send_and_wait(
-                topic, msgspec.json.encode(command), key=command.id.encode(), partition=ERASE_PARTITION
-            )
-        finally:
-            await producer.stop()
-    return told.partition, told.offset

@@ -8,36 +8,24 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
-from aiokafka import AIOKafkaProducer
 
 from streams.clock import now_ms
 from streams.errors import ConfigError
-from streams.event.codec import Rejected
-from streams.event.command import Command, Reset, Scope, decode_command
+from streams.event.command import Command, Reset, Scope
 from streams.fold.baseline import concerns
 from streams.fold.rollup import LifetimeRow, ResetOrder, decode_lifetime
-from streams.stage import commands, orders, rollup_rows
+from streams.stage import orders, rollup_rows
 from streams.stage.commands import Accepted, upstream_of
-from streams.topology import COMMANDS, COMMANDS_CHANGELOG, DEAD_LETTER, ROLLUPS_CHANGELOG
-from streams.worker.connection import KafkaConnection, edge_errors
+from streams.topology import COMMANDS_CHANGELOG, ROLLUPS_CHANGELOG
+from streams.worker.asking import POLL_S, Accepting, Outcome, checked, publish, refusal
+from streams.worker.connection import KafkaConnection
 from streams.worker.looking import Following, following, read_whole
 from streams.worker.tail import Records
 
-POLL_S: Final = 0.02
 _decode_meta: Final = msgspec.msgpack.Decoder(rollup_rows.Meta).decode
-
-
-class Outcome(StrEnum):
-    """What became of a command."""
-
-    APPLIED = "applied"
-    NOTHING = "nothing"  # no row is meant: nothing was published
-    REFUSED = "refused"  # by the workers: the dead letter says why
-    WAITING = "waiting"  # published, but no worker was seen to carry it out in time
 
 
 @dataclass(slots=True)
@@ -64,25 +52,18 @@ class Seen:
 
     rows: dict[bytes, bytes] = field(default_factory=dict)  # lifetime rows
     upstreams: dict[int, Mapping[int, rollup_rows.Upstream]] = field(default_factory=dict)  # by rollups partition
-    accepted: dict[bytes, bytes] = field(default_factory=dict)
-    next_offsets: dict[int, int] = field(default_factory=dict)  # by commands partition
+    commands: Accepting = field(default_factory=Accepting)
 
     def take(self, suffix: str, partition: int, records: Records) -> None:
         """Take rows of one of the two changelogs."""
         for record in records:
             key, value = record.key, record.value
             if suffix == COMMANDS_CHANGELOG.suffix:
-                self._take_command(partition, key, value)
+                self.commands.take(partition, key, value)
             elif key == rollup_rows.META_KEY and value is not None:
                 self.upstreams[partition] = _decode_meta(value).upstreams
             elif key[:1] == rollup_rows.LIFETIME:
                 _put(self.rows, b"%d:" % partition + key, value)
-
-    def _take_command(self, partition: int, key: bytes, value: bytes | None) -> None:
-        if key == commands.META_KEY and value is not None:
-            self.next_offsets[partition] = commands.decode_meta(value).next_offset
-        else:
-            _put(self.accepted, key, value)
 
     def meant(self, order: ResetOrder) -> list[LifetimeRow]:
         """Return the rows that an order would reset."""
@@ -93,13 +74,6 @@ class Seen:
         """Return the rows whose newest reset was this command's."""
         decoded = (decode_lifetime(value) for value in self.rows.values())
         return [row for row in decoded if row.baseline is not None and row.baseline.command == command_id]
-
-    def verdict(self, command_id: str, partition: int, offset: int) -> Accepted | bool:
-        """Return where an accepted command went; else whether it was judged, which then means refused."""
-        stored = self.accepted.get(commands.accepted_key(command_id))
-        if stored is not None:
-            return commands.decode_accepted(stored)
-        return self.next_offsets.get(partition, 0) > offset
 
     def carried_out(self, partition: int, accepted: Accepted) -> bool:
         """Has every partition that was told committed it?"""
@@ -127,9 +101,7 @@ def make(command_id: str, by: str, scope: Scope | None, metrics: list[str] | Non
     command = Reset(
         id=command_id, time=now_ms(), by=by, note=note, scope="all" if scope is None else scope, metrics=metrics or None
     )
-    read = decode_command(msgspec.json.encode(command))
-    if isinstance(read, Rejected):
-        raise ConfigError(f"reset: {read.detail}")
+    checked(command)
     routed = orders.route_reset(command, 0, 1)
     if isinstance(routed, str):
         raise ConfigError(f"reset: {routed}")
@@ -151,14 +123,14 @@ class Asking(ABC):
         suffixes = [COMMANDS_CHANGELOG.suffix, ROLLUPS_CHANGELOG.suffix]
         async with following(self._kafka, self._prefix, suffixes, self._seen.take) as topics:
             await topics.catch_up()
-            repeated = commands.accepted_key(self._command.id) in self._seen.accepted
+            repeated = self._seen.commands.knows(self._command.id)
             began = time.monotonic()
-            partition, offset = await self._publish()
+            partition, offset = await publish(self._kafka, self._prefix, self._command)
             done = Done(self._command.id, Outcome.WAITING, [], partition, offset, repeated)
             await self._wait(topics, done, began + timeout_s)
             done.took_ms = round((time.monotonic() - began) * 1000)
         if done.outcome is Outcome.REFUSED:
-            done.reason = await self._reason(partition, offset)
+            done.reason = await refusal(self._kafka, self._prefix, partition, offset)
         elif done.outcome is Outcome.APPLIED:
             await self._carried_out(done)
         return done
@@ -167,26 +139,12 @@ class Asking(ABC):
     async def _carried_out(self, done: Done) -> None:
         """Note what the command has changed."""
 
-    async def _publish(self) -> tuple[int, int]:
-        value = msgspec.json.encode(self._command)
-        topic = self._prefix + COMMANDS.suffix
-        async with edge_errors(self._kafka, f"publishing to {topic}"):
-            producer = AIOKafkaProducer(
-                **self._kafka.client_arguments(), client_id="agent-streams-command", enable_idempotence=True
-            )
-            try:
-                await producer.start()
-                told = await producer.send_and_wait(topic, value, key=self._command.id.encode())
-            finally:
-                await producer.stop()
-        return told.partition, told.offset
-
     async def _wait(self, topics: Following, done: Done, deadline: float) -> None:
         assert done.partition is not None
         assert done.offset is not None
         while time.monotonic() < deadline:
             topics.check()
-            verdict = self._seen.verdict(done.id, done.partition, done.offset)
+            verdict = self._seen.commands.verdict(done.id, done.partition, done.offset)
             if verdict is True:
                 done.outcome = Outcome.REFUSED
                 return
@@ -194,18 +152,6 @@ class Asking(ABC):
                 done.outcome = Outcome.APPLIED
                 return
             await asyncio.sleep(POLL_S)
-
-    async def _reason(self, partition: int, offset: int) -> str:
-        key, found = f"{COMMANDS.suffix}:{partition}:{offset}:0".encode(), ["the dead letter topic does not say why"]
-
-        def take(_suffix: str, _partition: int, records: Records) -> None:
-            for record in records:
-                if record.key == key and record.value:
-                    letter = msgspec.json.decode(record.value)
-                    found[0] = f"{letter['reason']}: {letter['detail']}"
-
-        await read_whole(self._kafka, self._prefix, [DEAD_LETTER.suffix], take)
-        return found[0]
 
 
 class Resetting(Asking):

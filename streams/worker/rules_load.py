@@ -6,25 +6,21 @@ Never changes a worker itself: it publishes a command, and then only reads what 
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaProducer
 
 from streams.clock import now_ms
 from streams.errors import ConfigError
 from streams.event.codec import Rejected
-from streams.event.command import Rules, decode_command
-from streams.stage import commands
+from streams.event.command import Rules
 from streams.stage.ruling import RULES_KEY, RULES_PARTITION, RulesRow, accept_rules, decode_rules
-from streams.topology import COMMANDS, COMMANDS_CHANGELOG, DEAD_LETTER
-from streams.worker.connection import KafkaConnection, edge_errors
+from streams.topology import COMMANDS_CHANGELOG
+from streams.worker.asking import POLL_S, Accepting, Outcome, checked, publish, refusal
+from streams.worker.connection import KafkaConnection
 from streams.worker.looking import Following, following, read_whole
 from streams.worker.metas import metas
-from streams.worker.reset import Outcome
 from streams.worker.tail import Records
-
-POLL_S: Final = 0.02
 
 
 @dataclass(slots=True)
@@ -60,8 +56,7 @@ class _Seen:
     """What the commands stage has committed, as far as it concerns rules."""
 
     row: RulesRow | None = None
-    accepted: dict[bytes, bytes] = field(default_factory=dict)
-    next_offsets: dict[int, int] = field(default_factory=dict)
+    commands: Accepting = field(default_factory=Accepting)
 
     def take(self, _suffix: str, partition: int, records: Records) -> None:
         """Take rows of the changelog of the commands."""
@@ -69,17 +64,14 @@ class _Seen:
             key, value = record.key, record.value
             if key == RULES_KEY and value is not None:
                 self.row = decode_rules(value)
-            elif key == commands.META_KEY and value is not None:
-                self.next_offsets[partition] = commands.decode_meta(value).next_offset
-            elif key[:1] == commands.ACCEPTED and value is not None:
-                self.accepted[key] = value
+            else:
+                self.commands.take(partition, key, value)
 
 
 def make(command_id: str, by: str, text: str | None, note: str | None) -> Rules:
     """Make a command of now; ConfigError says what no worker would accept."""
     command = Rules(id=command_id, time=now_ms(), by=by, note=note, text=text)
-    read = decode_command(msgspec.json.encode(command))
-    verdict = read if isinstance(read, Rejected) else accept_rules(command, 0, 0, b"")
+    verdict = accept_rules(checked(command), 0, 0, b"")
     if isinstance(verdict, Rejected):
         raise ConfigError(f"rules: {verdict.detail}")
     return command
@@ -100,10 +92,10 @@ async def load_rules(kafka: KafkaConnection, prefix: str, command: Rules, timeou
     seen = _Seen()
     async with following(kafka, prefix, [COMMANDS_CHANGELOG.suffix], seen.take) as topics:
         await topics.catch_up()
-        repeated = commands.accepted_key(command.id) in seen.accepted
+        repeated = seen.commands.knows(command.id)
         began = time.monotonic()
         async with metas(kafka, prefix) as found:
-            partition, offset = await _publish(kafka, prefix, command)
+            partition, offset = await publish(kafka, prefix, command, partition=RULES_PARTITION)
             done = Done(command.id, Outcome.WAITING, partition=partition, offset=offset, repeated=repeated)
             while done.outcome is Outcome.WAITING and time.monotonic() < began + timeout_s:
                 await found.poll()
@@ -121,42 +113,12 @@ def _judge(done: Done, topics: Following, seen: _Seen, partitions: dict[str, int
     topics.check()
     assert done.partition is not None
     assert done.offset is not None
-    if seen.next_offsets.get(done.partition, 0) <= done.offset:
+    if not seen.commands.judged(done.partition, done.offset):
         return
     row = seen.row
-    if commands.accepted_key(done.id) not in seen.accepted:
+    if not seen.commands.knows(done.id):
         done.outcome = Outcome.REFUSED
     elif row is not None:  # this command's, or that of somebody who was as quick
         done.version, done.digest = row.version, row.digest
         if all(version is not None and version >= row.version for version in partitions.values()):
             done.outcome = Outcome.APPLIED
-
-
-async def _publish(kafka: KafkaConnection, prefix: str, command: Rules) -> tuple[int, int]:
-    topic = prefix + COMMANDS.suffix
-    async with edge_errors(kafka, f"publishing to {topic}"):
-        producer = AIOKafkaProducer(
-            **kafka.client_arguments(), client_id="agent-streams-rules", enable_idempotence=True
-        )
-        try:
-            await producer.start()
-            told = await producer.send_and_wait(
-                topic, msgspec.json.encode(command), key=command.id.encode(), partition=RULES_PARTITION
-            )
-        finally:
-            await producer.stop()
-    return told.partition, told.offset
-
-
-async def refusal(kafka: KafkaConnection, prefix: str, partition: int, offset: int) -> str:
-    """Return what the dead letter of a command says."""
-    key, found = f"{COMMANDS.suffix}:{partition}:{offset}:0".encode(), ["the dead letter topic does not say why"]
-
-    def take(_suffix: str, _partition: int, records: Records) -> None:
-        for record in records:
-            if record.key == key and record.value:
-                letter = msgspec.json.decode(record.value)
-                found[0] = f"{letter['reason']}: {letter['detail']}"
-
-    await read_whole(kafka, prefix, [DEAD_LETTER.suffix], take)
-    return found[0]

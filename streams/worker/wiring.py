@@ -79,7 +79,7 @@ def rules(settings: Settings) -> RuleSet:
 def rules_text(settings: Settings) -> str:
     """Return the text of the same, as people write it."""
     path = settings.rules_file
-    return defaults_text() if path is None else _read_rules(path)[1]
+    return defaults_text() if path is None else read_rules(path, f"{variable('rules_file')} = {path}")[1]
 
 
 def ruling(settings: Settings) -> Ruling:
@@ -87,18 +87,19 @@ def ruling(settings: Settings) -> Ruling:
     path = settings.rules_file
     if path is None:
         return Ruling(default_rules(), digest_of(defaults_text()))
-    rule_set, text = _read_rules(path)
+    rule_set, text = read_rules(path, f"{variable('rules_file')} = {path}")
     return Ruling(rule_set, digest_of(text))
 
 
-def _read_rules(path: Path) -> tuple[RuleSet, str]:
+def read_rules(path: Path, what: str) -> tuple[RuleSet, str]:
+    """Read a rule file; ConfigError says what it is for, and every fault."""
     try:
         text = path.read_text("utf-8")
         return parse_rules(text), text
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{variable('rules_file')} = {path}: cannot be read ({error})") from error
+        raise ConfigError(f"{what}: cannot be read ({error})") from error
     except ConfigError as error:
-        raise ConfigError(f"{variable('rules_file')} = {path}\n{error}") from error
+        raise ConfigError(f"{what}\n{error}") from error
 
 
 def price_book(settings: Settings) -> PriceBook | None:

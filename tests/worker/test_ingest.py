@@ -93,7 +93,7 @@ async def test_what_cannot_be_taken_is_refused_with_the_reason(
 
 async def test_a_token_is_asked_for_where_one_is_set_and_is_never_shown() -> None:
     headers = {"Content-Type": JSON}
-    async with lonely(token=SECRET) as (client, url, receiver):
+    async with lonely(token=SECRET) as (client, url, _):
         async with client.post(f"{url}/v1/logs", data=b"{}", headers=headers) as refused:
             said = await refused.json()
         async with client.post(
@@ -103,7 +103,7 @@ async def test_a_token_is_asked_for_where_one_is_set_and_is_never_shown() -> Non
 
     assert (401, "Bearer", 16) == (refused.status, refused.headers["WWW-Authenticate"], said["code"])
     assert 503 == let_in.status
-    assert SECRET not in repr(receiver._config)
+    assert SECRET not in repr(Limits(token=SECRET))
 
 
 async def test_more_connections_than_allowed_are_told_to_come_again() -> None:

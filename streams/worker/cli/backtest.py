@@ -20,7 +20,6 @@ from streams.errors import ConfigError
 from streams.event.codec import time_ms
 from streams.rule.amount import duration_ms, duration_text
 from streams.rule.model import RuleSet
-from streams.rule.parse import parse_rules
 from streams.stage.lives import Differing, Life, by_rule, compare
 from streams.stage.replay import STEP_MS, WARM_UP_MS
 from streams.worker import wiring
@@ -109,13 +108,7 @@ def diff(
 
 def read_rules(file: Path) -> tuple[RuleSet, str]:
     """Read a rule file; ConfigError names it and every fault."""
-    try:
-        text = file.read_text("utf-8")
-        return parse_rules(text), text
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read ({error})") from error
-    except ConfigError as error:
-        raise ConfigError(f"{file}\n{error}") from error
+    return wiring.read_rules(file, str(file))
 
 
 def duration(ms: int) -> str:

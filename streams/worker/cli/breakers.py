@@ -20,12 +20,13 @@ from streams.rule.amount import duration_text
 from streams.rule.circuit import live_rates
 from streams.rule.records import BreakerRecord
 from streams.topology import BREAKERS, COMMANDS
+from streams.worker.asking import Outcome
 from streams.worker.board import CIRCUIT_STYLES, clock
 from streams.worker.circuits import Circuits, Moving, look, make
 from streams.worker.cli.options import Bootstrap, Json, Prefix, connection, err, load, out, print_json, progress
 from streams.worker.cli.reset import EXIT_CODES, TIMEOUT_S, whoever
 from streams.worker.looking import following
-from streams.worker.reset import Done, Outcome
+from streams.worker.reset import Done
 
 EXAMPLES: Final = (
     "agent-streams breakers list",

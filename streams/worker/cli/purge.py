@@ -13,11 +13,11 @@ import typer
 from rich.markup import escape
 
 from streams.errors import ConfigError
+from streams.worker.asking import Outcome
 from streams.worker.cli.options import Bootstrap, Json, Prefix, connection, err, load, out, print_json, progress
 from streams.worker.cli.reset import EXIT_CODES, whoever
 from streams.worker.purge import Done, make
 from streams.worker.purge import purge as carry_out
-from streams.worker.reset import Outcome
 
 EXAMPLES: Final = (
     "agent-streams purge session 7d1c2f",

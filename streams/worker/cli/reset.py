@@ -17,8 +17,9 @@ from rich.markup import escape
 from streams.errors import ConfigError
 from streams.event.command import Scope
 from streams.topology import COMMANDS
+from streams.worker.asking import Outcome
 from streams.worker.cli.options import Bootstrap, Json, Prefix, connection, err, load, out, print_json, progress
-from streams.worker.reset import Done, Outcome, Resetting, make, names_of
+from streams.worker.reset import Done, Resetting, make, names_of
 
 EXAMPLES: Final = (
     "agent-streams reset --dimension tool --label tool=search",

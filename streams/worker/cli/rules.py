@@ -22,11 +22,11 @@ from streams.stage.caserun import Failure, run_cases
 from streams.stage.ruling import digest_of
 from streams.topology import COMMANDS
 from streams.worker import wiring
+from streams.worker.asking import Outcome
 from streams.worker.cli import backtest
 from streams.worker.cli.options import Bootstrap, Json, Prefix, connection, err, load, out, print_json, progress
 from streams.worker.cli.reset import whoever
 from streams.worker.cli.rules_app import app
-from streams.worker.reset import Outcome
 from streams.worker.rules_load import Done, Standing, load_rules, make, standing
 
 EXAMPLES: Final = (

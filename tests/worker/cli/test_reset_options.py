@@ -7,6 +7,7 @@ from streams.__main__ import build
 from streams.errors import ConfigError
 from streams.stage import commands, rollup_rows
 from streams.stage.commands import Accepted
+from streams.worker.asking import Accepting
 from streams.worker.reset import Seen
 
 
@@ -41,11 +42,11 @@ def test_a_command_is_carried_out_when_every_partition_that_was_told_has_committ
 
 
 def test_a_command_that_was_judged_but_not_accepted_was_refused() -> None:
-    seen = Seen()
+    seen = Accepting()
 
     assert seen.verdict("x", 0, 5) is False
     seen.next_offsets[0] = 6
     assert seen.verdict("x", 0, 5) is True
     assert seen.verdict("x", 0, 6) is False
-    seen.accepted[commands.accepted_key("x")] = commands._encode(Accepted(5, {0: 1}))
+    seen.rows[commands.accepted_key("x")] = commands._encode(Accepted(5, {0: 1}))
     assert Accepted(5, {0: 1}) == seen.verdict("x", 0, 5)
