@@ -2,6 +2,7 @@
 
 import signal
 
+import pytest
 from hypothesis import HealthCheck, settings
 from kafka_fixtures import kafka, kafka_cluster, prefix
 
@@ -11,5 +12,20 @@ settings.load_profile("any-machine")
 
 # Where tests run in several processes, those ignore Ctrl-C, and whatever they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a row of docs/faults.md be chosen."""
+    parser.addoption("--fault", action="append", metavar="ROW", help="only the tests of this row of docs/faults.md")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not of the chosen rows."""
+    rows = set(config.getoption("fault") or ())
+    if rows:
+        chosen = [item for item in items if any(rows.intersection(mark.args) for mark in item.iter_markers("fault"))]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
 
 __all__ = ["kafka", "kafka_cluster", "prefix"]

@@ -25,7 +25,7 @@ from streams.worker import topics
 from streams.worker.connection import KafkaConnection
 from streams.worker.loopback import free_ports
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.fault("T2", "T4", "T9", "T20")]
 
 EVENTS: Final = 400_000
 RATE: Final = 3_200  # so that publishing outlasts the faults, which take about 100 s

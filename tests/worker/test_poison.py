@@ -18,7 +18,7 @@ from truth import listed_cost, recount
 from streams.worker import topics
 from streams.worker.connection import KafkaConnection
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.fault("T11")]
 
 EVENTS: Final = 40_000
 EVERY: Final = 100

@@ -28,6 +28,7 @@ from streams.worker.mirror import Mirror
 
 pytestmark = [
     pytest.mark.kafka,
+    pytest.mark.fault("T23"),
     # A refused connection of the client library says goodbye by TLS a moment after the loop of its test has ended.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
