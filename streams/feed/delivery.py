@@ -198,11 +198,13 @@ class Delivery:
         tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for lane in self._lanes.values():
-            lane.task = None  # one that was cancelled before its first step has not said so itself
-        if outlet is not None:
-            await outlet.close()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:  # the end may come while we let go of a connection that broke
+            for lane in self._lanes.values():
+                lane.task = None  # one that was cancelled before its first step has not said so itself
+            if outlet is not None:
+                await outlet.close()
 
     def _backoff_s(self, failures: int) -> float:
         config = self._config

@@ -4,7 +4,6 @@ Never reorders: what is on its way to a partition is acknowledged before the nex
 Never keeps a queue of its own: everything that waits, waits in the sender, where it is counted and bounded.
 """
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any, Final
@@ -17,6 +16,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from streams.errors import EdgeError
 from streams.feed.batch import Record
 from streams.feed.config import EmitterConfig
+from streams.feed.ending import ended, started
 from streams.feed.outlet import THREAD_NAME, TooLargeError
 from streams.feed.reach import obstacle
 
@@ -51,7 +51,7 @@ class KafkaOutlet:
                 request_timeout_ms=config.send_timeout_ms,
                 retry_backoff_ms=_RETRY_BACKOFF_MS,
             )
-            await self._producer.start()
+            await started(self._producer.start())
             self._partitions = sorted(await self._producer.partitions_for(config.topic))
         except (KafkaError, OSError, RuntimeError) as error:  # RuntimeError: the compression's library is missing
             found = await obstacle(config.client_arguments()) if isinstance(error, KafkaConnectionError) else None
@@ -90,17 +90,13 @@ class KafkaOutlet:
 
     async def close(self) -> None:
         """Close the connections, even while the broker does not answer."""
-        if self._producer is None:
+        producer = self._producer
+        if producer is None:
             return
         # Its own stop waits for batches to arrive, which we send again through another producer; so they fail first,
-        # then the connections, and then nothing is left that could wait.
-        self._producer._message_accumulator.fail_all(KafkaError("given up"))  # noqa: SLF001  there is no other way
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._producer.client.close()
-                await self._producer.stop()
-        except Exception:  # noqa: BLE001  a producer that failed may fail once more while it closes
-            _log.debug("emitter.close_failed", exc_info=True)
+        # then the connections.  What it was about to repeat meanwhile may have opened others.
+        producer._message_accumulator.fail_all(KafkaError("given up"))  # noqa: SLF001  there is no other way
+        await ended(producer.client.close, producer.stop, producer.client.close, each_s=CLOSE_TIMEOUT_S)
 
 
 class _Hush(logging.Filter):

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from streams.errors import EdgeError
 from streams.feed.batch import Record
+from streams.feed.ending import ended, started
 from streams.worker.connection import KafkaConnection, edge_errors, told_to_stop
 
 _log: Final = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class Producing:
                 max_request_size=REQUEST_BYTES_MAX,
             )
             try:
-                await producer.start()
+                await started(producer.start())
                 await producer.partitions_for(self._topic)
             except BaseException:
                 await _close(producer)
@@ -117,9 +118,4 @@ class Producing:
 async def _close(producer: Any) -> None:
     """Close the connections, even while the broker does not answer; what waits fails first."""
     producer._message_accumulator.fail_all(KafkaError("given up"))  # noqa: SLF001  its own stop waits for them
-    try:
-        async with asyncio.timeout(CLOSE_S):
-            await producer.client.close()
-            await producer.stop()
-    except Exception:  # noqa: BLE001  a producer that failed may fail once more while it closes, in any way
-        _log.debug("ingest_close_failed", exc_info=True)
+    await ended(producer.client.close, producer.stop, producer.client.close, each_s=CLOSE_S)

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaConnectionError, OffsetOutOfRangeError
 
 from streams.errors import EdgeError
 from streams.feed.config import EmitterConfig
+from streams.feed.ending import ended, started
 from streams.feed.guard.source import THREAD_NAME, Heard
 from streams.feed.guard.verdicts import BREAKER, STOP
 from streams.feed.reach import obstacle
@@ -47,7 +48,7 @@ class KafkaSource:
             request_timeout_ms=_REQUEST_MS,
         )
         try:
-            await consumer.start()
+            await started(consumer.start())
             await self._assign(consumer, heard)
             await self._read(consumer, heard)
         except KafkaConnectionError as error:
@@ -56,7 +57,8 @@ class KafkaSource:
                 raise EdgeError(str(found), retryable=True) from error
             raise
         finally:
-            await _stop(consumer)
+            # Its own end may be cut short, with connections left; there is no other way to those.
+            await ended(consumer.stop, consumer._client.close, each_s=STOP_S)  # noqa: SLF001  as above
 
     async def _assign(self, consumer: Any, heard: Heard) -> None:
         """Go on where we were; begin anew when the topics are not those we knew."""
@@ -74,11 +76,11 @@ class KafkaSource:
         """Find the partitions of both topics. Raises EdgeError when one is missing."""
         admin = AIOKafkaAdminClient(**self._config.client_arguments(), client_id="agent-streams-guard")
         try:
-            await admin.start()
+            await started(admin.start())
             # Asked for all: naming topics would create them on clusters that create topics by themselves.
             found = {entry["topic"]: len(entry["partitions"]) for entry in await admin.describe_topics()}
         finally:
-            await admin.close()
+            await ended(admin.close, each_s=STOP_S)
         if missing := [topic for topic in self._names if not found.get(topic)]:
             raise EdgeError(f"{', '.join(missing)}: missing, or not to be read with this login", retryable=True)
         return [TopicPartition(topic, number) for topic in self._names for number in range(found[topic])]
@@ -119,15 +121,6 @@ class KafkaSource:
             # What people say about an alert (`ack/…`) lies beside it on its topic.
             if record.key is not None and not (kind is STOP and b"/" in record.key):
                 heard.standing.take(kind + record.key.decode("utf-8", "replace"), record.value)
-
-
-async def _stop(consumer: Any) -> None:
-    """Let go of every connection, also of a consumer whose own end was cut short."""
-    try:
-        await asyncio.wait([asyncio.gather(consumer.stop(), return_exceptions=True)], timeout=STOP_S)
-    finally:
-        client = consumer._client  # noqa: SLF001  there is no other way to the connections
-        await asyncio.wait([asyncio.gather(client.close(), return_exceptions=True)], timeout=STOP_S)
 
 
 class _Hush(logging.Filter):

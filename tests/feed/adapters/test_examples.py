@@ -1,6 +1,7 @@
 """Does every example do what it says?  They are run as they stand, against a real broker."""
 
 import asyncio
+import logging
 import os
 import runpy
 from collections.abc import AsyncIterator
@@ -22,7 +23,10 @@ EVENTS: Final = 2 + 2 * 3 + 2 + 1
 
 
 @pytest.fixture
-async def topic(kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+async def topic(
+    kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> AsyncIterator[str]:
+    caplog.set_level(logging.WARNING)  # LiteLLM writes what is less to standard output, beside what an example says
     await create(KafkaConnection(bootstrap=kafka), prefix)
     monkeypatch.setenv("AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS", kafka)
     monkeypatch.setenv("AGENT_STREAMS_TOPIC_PREFIX", prefix)
