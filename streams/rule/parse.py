@@ -5,6 +5,7 @@ Never reads a file and never judges.
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, get_args
 
 from streams.rule.amount import amount, amount_text
@@ -34,6 +35,7 @@ from streams.rule.reading import SUBJECTS, Subject, Unit, unit_of
 from streams.rule.wording import EXPLAINING, PLACEHOLDERS, template_fault
 from streams.rule.yamltext import load_yaml
 
+TEXTS_KEPT: Final = 8  # every partition of a worker reads the same text, when it loads and when it hears of new rules
 RULES_MAX: Final = 500  # each costs about a microsecond per touched key
 LABELS_MAX: Final = 16
 NAME_CHARS_MAX: Final = 128
@@ -53,6 +55,7 @@ _HINTS: Final = {
 }
 
 
+@lru_cache(TEXTS_KEPT)
 def parse_rules(text: str) -> RuleSet:
     """Read a rule text; raises ConfigError with all its faults."""
     faults = Faults()
