@@ -35,7 +35,7 @@ from streams.rule.reading import SUBJECTS, Subject, Unit, unit_of
 from streams.rule.wording import EXPLAINING, PLACEHOLDERS, template_fault
 from streams.rule.yamltext import load_yaml
 
-TEXTS_KEPT: Final = 8  # every partition of a worker reads the same text, when it loads and when it hears of new rules
+TEXTS_KEPT: Final = 64  # every partition of a worker reads the same text, when it loads and when it hears of new rules
 RULES_MAX: Final = 500  # each costs about a microsecond per touched key
 LABELS_MAX: Final = 16
 NAME_CHARS_MAX: Final = 128
