@@ -94,3 +94,16 @@ def ledger_of(out: Collected) -> Ledger:
         Usage(*(sum(getattr(each, name) for each in leaves) for name in Usage._fields)),
         dict(Counter(each.attributes["error_type"] for each in ends if each.attributes)),
     )
+
+
+def plain(ledger: Ledger) -> dict[str, Any]:
+    """Say a ledger as JSON can, for programs of other environments."""
+    tools = sorted([*key, count] for key, count in ledger.tools.items())
+    return {**ledger._asdict(), "tools": tools, "tokens": list(ledger.tokens)}
+
+
+def inside(out: Collected) -> list[list[str]]:
+    """Say of every beginning what it is inside of."""
+    starts = [each for each in out.events if isinstance(each, AgentStart | ModelStart | ToolStart)]
+    names = {each.call_id: brief(each).partition(" ")[2] for each in starts}
+    return [[names[each.call_id], names.get(each.parent_id or "", "")] for each in starts]
