@@ -28,7 +28,10 @@ SHIPPED: Final = (
 
 UV: Final = (sys.executable, "-m", "uv")
 EPOCH: Final = "1767225600"  # any moment: what is built must not tell when it was
-EXTRAS: Final = {"kafka", "langchain", "litellm", "mcp", "openai-agents", "pydantic-ai", "strands", "otlp"}
+EXTRAS: Final = {
+    *("kafka", "langchain", "litellm", "mcp", "openai-agents", "pydantic-ai", "strands", "otlp"),
+    *("claude-agent-sdk", "google-adk", "llama-index"),
+}
 DEMO_S: Final = 10
 
 

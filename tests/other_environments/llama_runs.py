@@ -249,9 +249,11 @@ async def shapes(out: Collected) -> dict[str, Any]:
         return str(await expert.run(user_msg="?"))
 
     await told("agent_in_a_tool", agent(("ask", {}), "done", tools=(ask,)))
-    planner = agent(("handoff", {"to_agent": "helper", "reason": "knows"}), name="planner", can_handoff_to=["helper"])
-    helper = agent(("add", {"a": 1, "b": 2}), "from the helper", name="helper")
-    await told("handed_over", AgentWorkflow(agents=[planner, helper], root_agent="planner"))
+    to = {"reason": "knows"}
+    planner = agent(("handoff", {"to_agent": "helper", **to}), "from the planner", name="planner")
+    helper = agent(("add", {"a": 1, "b": 2}), ("handoff", {"to_agent": "critic", **to}), name="helper")
+    critic = agent(("handoff", {"to_agent": "planner", **to}), name="critic")
+    await told("handed_over", AgentWorkflow(agents=[planner, helper, critic], root_agent="planner"))
     both = [("add", {"a": 1, "b": 2}), ("add", {"a": 3, "b": 4}), ("flaky", {"x": "y"})]
     TRIES[0] = 0
     await told("tools_at_once", agent(both, "done"))

@@ -58,6 +58,7 @@ class AgentStreamsHandler:
         self._providers: dict[str, str] = {}  # of open spans of models
         self._names: dict[str, str] = {}  # of open runs: the agent that they began with
         self._handed: dict[str, str] = {}  # of open runs: the request of the agent that they were handed over to
+        self._at_work: dict[str, str] = {}  # of open runs: which agent takes their steps
         self._cancelled: set[str] = set()  # open spans that end, but were cancelled
         self._tokens: dict[str, Usage] = {}  # of open streams
 
@@ -163,7 +164,7 @@ class AgentStreamsHandler:
     # ---- requests ----------------------------------------------------------------------------------------------
 
     def _begin_request(self, own: str, agent: str, about: Mapping[str, Any]) -> None:
-        self._names[own] = agent
+        self._names[own] = self._at_work[own] = agent
         self._calls.begin_request(own, self._enclosing(own) or self._calls.around, agent, about)
         self._calls.enter(own)
 
@@ -173,15 +174,15 @@ class AgentStreamsHandler:
         run = None if own is None else self._calls.get(own)
         if own is None or run is None:
             return
-        current = self._handed.get(own)
-        inner = None if current is None else self._calls.get(current)
-        if agent == (self._names.get(own) if inner is None else inner.session.agent):
+        if agent == self._at_work.get(own):
             return
-        if current is not None:
-            self._calls.end_request(self._handed.pop(own))
+        if (current := self._handed.pop(own, None)) is not None:
+            self._calls.end_request(current)
+        self._at_work[own] = agent
         if agent != self._names.get(own):
-            self._handed[own], _ = self._calls.attempt(f"{own}-{agent}")
-            self._calls.begin_request(self._handed[own], run, agent, {})
+            handed, _ = self._calls.attempt(f"{own}-{agent}")
+            self._handed[own] = handed
+            self._calls.begin_request(handed, run, agent, {})
 
     def _end_request(self, own: str, error: BaseException | None, result: Any) -> None:
         run = self._calls.get(own)
@@ -245,6 +246,7 @@ class AgentStreamsHandler:
         self.open_spans.pop(own, None)
         self._providers.pop(own, None)
         self._names.pop(own, None)
+        self._at_work.pop(own, None)
         self._cancelled.discard(own)
 
 

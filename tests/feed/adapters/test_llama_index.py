@@ -39,7 +39,8 @@ def error_of(said: list[str] | None) -> BaseException | None:
     if said is None:
         return None
     name, message = said
-    return ERRORS.get(name, type(name, (Exception,), {}))(message)
+    kind: type[BaseException] = ERRORS.get(name) or type(name, (Exception,), {})
+    return kind(message)
 
 
 def tell(one: AgentStreamsHandler, said: dict[str, Any]) -> None:
@@ -229,8 +230,12 @@ def test_agents_inside_agents_are_requests_inside_them(gave: dict[str, Any]) -> 
     assert [["planner", ""], ["ask", "planner"], ["expert", "ask"]] == [
         pair for pair in tool["inside"] if pair[0] in ("planner", "ask", "expert")
     ]
-    assert {"success": 2} == handed["requests"]
-    assert [["helper", "planner"], ["gpt-x", "helper"], ["add", "helper"], ["gpt-x", "helper"]] == handed["inside"][3:]
+    assert {"success": 3} == handed["requests"]
+    assert [
+        *(["planner", ""], ["gpt-x", "planner"], ["handoff", "planner"]),
+        *(["helper", "planner"], ["gpt-x", "helper"], ["add", "helper"], ["gpt-x", "helper"], ["handoff", "helper"]),
+        *(["critic", "planner"], ["gpt-x", "critic"], ["handoff", "critic"], ["gpt-x", "planner"]),
+    ] == handed["inside"]
 
 
 @pytest.mark.long
