@@ -119,6 +119,8 @@ class AgentStreamsWatch:
                     answer.update(decision="block", reason=why)
                     talk.denied = True
                 self._begin(session)
+                if why and not self._watched:  # nothing else will say that it is over
+                    self._end(session, None)
             case "PreToolUse":
                 if why := self._begin_tool(session, said):
                     decision = {"permissionDecision": "deny", "permissionDecisionReason": why}
@@ -287,7 +289,7 @@ class AgentStreamsWatch:
             self._calls.begin_request(run_id, self._calls.around, self._agent, self._about(session))
         return run_id
 
-    def _end(self, session: str, result: Any, error: BaseException | None = None) -> None:
+    def _end(self, session: str, result: Any) -> None:
         talk = self._conversations.pop(session, None)
         if talk is None or talk.request is None:
             return
@@ -296,12 +298,13 @@ class AgentStreamsWatch:
         status, text = None, talk.text
         if result is not None:
             text = result.result or text
-            status = "cancelled" if talk.denied else _status(result)
+            status = _status(result)
             cost = result.total_cost_usd
             nano = round(cost * _NANO) if isinstance(cost, int | float) else None
             tokens = usage_in("anthropic", result.usage)
             self._calls.usage(talk.request, tokens, scope="aggregate", model=self._model, cost_nano_usd=nano)
-        self._calls.end_request(talk.request, error, status=status, response=text)
+        status = "cancelled" if talk.denied else status
+        self._calls.end_request(talk.request, status=status, response=text)
 
     @harmless
     def _leave(self, heard: set[str], error: BaseException | None) -> None:

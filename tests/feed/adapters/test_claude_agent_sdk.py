@@ -165,6 +165,7 @@ async def test_what_is_stopped_is_answered_with_why(out: Collected, by: str) -> 
         assert "block" == prompt["decision"]
         assert STOPPED[by][2] in prompt["reason"]
         assert (False, prompt["reason"]) == (after["continue_"], after["stopReason"])
+        assert "AgentEnd claude cancelled" in out.story()  # nobody reads messages here, which would say the end
     assert not out.of(ToolEnd)
 
 

@@ -6,10 +6,7 @@ people install; `tests/golden/crewai` is what one such run heard.
 
 import asyncio
 import json
-import os
 import random
-import subprocess
-import sys
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
+from environments import ROOT, environment, run
 from ledger_of import LEDGER, Collected, ledger_of
 
 from streams.event.model import AgentEnd, Envelope, ModelEnd, TokenUsage, ToolEnd
@@ -24,10 +22,7 @@ from streams.feed.adapters.crewai import AgentStreamsListener
 from streams.worker.connection import KafkaConnection
 from streams.worker.topics import create
 
-ROOT: Final = Path(__file__).parents[3]
 HEARD: Final = ROOT / "tests/golden/crewai/heard.jsonl"
-TIMEOUT_S: Final = 1200
-QUIET: Final = {"CREWAI_DISABLE_TELEMETRY": "true", "OTEL_SDK_DISABLED": "true", "CREWAI_TRACING_ENABLED": "false"}
 # CrewAI tells nothing of a stream that is given up: that request of the script is missing on both sides.
 EXPECTED: Final = LEDGER._replace(
     requests={"success": 1, "error": 1}, models={"success": 4, "error": 1}, errors={"tool_error": 1, "other": 2}
@@ -103,26 +98,10 @@ async def test_an_emitter_that_raises_and_nonsense_are_not_noticed() -> None:
     await told(listener, [*heard(), SimpleNamespace(type="tool_usage_started", agent_id=None)])
 
 
-def run(*command: str | Path, **variables: str) -> str:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AGENT_STREAMS_", "PYTHON"))}
-    done = subprocess.run(
-        [str(part) for part in command],
-        env={**kept, **variables}, capture_output=True, text=True, check=False, timeout=TIMEOUT_S,
-    )  # fmt: skip
-    assert 0 == done.returncode, f"{command}:\n{done.stdout}{done.stderr}"
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment with CrewAI and the wheel."""
-    folder = tmp_path_factory.mktemp("crewai")
-    uv, home = (sys.executable, "-m", "uv"), folder / "home"
-    run(*uv, "build", "--wheel", "--out-dir", folder, ROOT)
-    (wheel,) = folder.glob("*.whl")
-    run(*uv, "venv", "--python", sys.executable, home)
-    run(*uv, "pip", "install", "--python", home / "bin" / "python", wheel, "crewai>=1.15,<2")
-    return home / "bin" / "python"
+    return environment(tmp_path_factory.mktemp("crewai"), "crewai>=1.15,<2")
 
 
 @pytest.mark.long  # CrewAI brings 130 packages
@@ -130,9 +109,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_the_example_does_what_it_says(python: Path, kafka: str, prefix: str, tmp_path: Path) -> None:
     await create(KafkaConnection(bootstrap=kafka), prefix)
     where = {"AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS": kafka, "AGENT_STREAMS_TOPIC_PREFIX": prefix}
-    told = await asyncio.to_thread(
-        run, python, ROOT / "docs/examples/crewai_crew.py", HOME=str(tmp_path), **QUIET, **where
-    )
+    told = await asyncio.to_thread(run, python, ROOT / "docs/examples/crewai_crew.py", HOME=str(tmp_path), **where)
     answer, count = told.splitlines()[-2:]
 
     assert "It rains in Lisbon: take a coat." == answer
