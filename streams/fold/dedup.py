@@ -14,6 +14,7 @@ MARK_MASK: Final = (1 << WINDOW_BITS) - 1
 
 MARKS_MAX: Final = 64  # sources per session; the one first seen is forgotten, and counted
 IDS_MAX: Final = 262_144  # remembered ids per partition, about 25 MB
+DIGEST_BYTES: Final = 8
 IDS_PER_SEGMENT: Final = 512  # one changelog row of 4 KiB, rewritten until it is full
 
 
@@ -70,7 +71,7 @@ class Mark:
 
 def digest(text: str) -> int:
     """Return the 8 bytes by which an id is remembered."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
+    return int.from_bytes(blake2b(text.encode(), digest_size=DIGEST_BYTES).digest())
 
 
 class IdWindow:
@@ -109,8 +110,14 @@ class IdWindow:
         return False
 
     def load(self, segment: int, packed: bytes) -> None:
-        """Take one segment back; segments may come in any order, the last version of each counts."""
-        self._segments.append((segment, [int.from_bytes(packed[at : at + 8]) for at in range(0, len(packed), 8)]))
+        """Take one segment back; segments may come in any order, the last version of each counts.
+
+        Raises ValueError for bytes that are no segment.
+        """
+        if len(packed) % DIGEST_BYTES or len(packed) > IDS_PER_SEGMENT * DIGEST_BYTES:
+            raise ValueError(f"{len(packed)} bytes are no row of ids")
+        starts = range(0, len(packed), DIGEST_BYTES)
+        self._segments.append((segment, [int.from_bytes(packed[at : at + DIGEST_BYTES]) for at in starts]))
 
     def loaded(self) -> None:
         """All segments are back."""
@@ -125,5 +132,5 @@ class IdWindow:
         for segment, numbers in reversed(self._segments):
             if segment not in self._dirty:
                 break
-            yield segment, b"".join(number.to_bytes(8) for number in numbers)
+            yield segment, b"".join(number.to_bytes(DIGEST_BYTES) for number in numbers)
         self._dirty = set()

@@ -120,6 +120,8 @@ class Norms:
         row = _decode(stored)
         norm = LiveNorm(text[1:])
         for index, count in row.bins.items():
+            if not 0 <= index < BINS:
+                raise ValueError(f"no bin is number {index}")
             norm.bins[index] = count
         norm.calls = row.calls
         norm.deadline_ms = row.deadline_ms

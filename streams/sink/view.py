@@ -310,7 +310,7 @@ class View:
             return
         try:
             meta = _decode_meta(value)
-        except msgspec.DecodeError as error:
+        except (msgspec.MsgspecError, ValueError) as error:
             raise _newer(partition, f"its meta row cannot be read ({error})") from error
         if meta.codec != META_CODEC:
             raise _newer(partition, f"its meta row has version {meta.codec}, this program reads {META_CODEC}")
@@ -417,7 +417,7 @@ def _decode(place: Place, value: bytes) -> LifetimeRow | GaugeRow:
         if place[1][:1] == GAUGE:
             return decode_gauge(value)
         row = decode_lifetime(value)
-    except msgspec.DecodeError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise _newer(place[0], f"row {place[1]!r} cannot be read ({error})") from error
     if any(_misshapen(name, histogram) for name, histogram in row.histograms.items()):
         raise _newer(place[0], f"row {place[1]!r} has other histogram buckets than this program")

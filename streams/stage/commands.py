@@ -32,9 +32,9 @@ from streams.stage.erasing import (
     erase_key,
     erase_row,
 )
-from streams.stage.loading import compact
+from streams.stage.loading import UNREADABLE, compact, known_log
 from streams.stage.orders import Routed, order_of, route
-from streams.stage.plan import Plan, Row, Send, SourceRecord
+from streams.stage.plan import Anchor, Plan, Row, Send, SourceRecord
 from streams.stage.ruling import RULES_KEY, RULES_PARTITION, RulesRow, accept_rules, decode_rules, encode_rules
 from streams.topology import COMMANDS, ROLLUPS
 
@@ -54,6 +54,8 @@ class Meta(Struct, array_like=True):
     codec: int = META_CODEC
     rules: int = 0  # version of the rules that hold
     erasures: int = 0  # version of the newest erasure
+    partitions: int = 0  # of the source, when this was written; 0: not noted
+    anchor: Anchor | None = None  # the last record that was read
 
 
 class Accepted(Struct, array_like=True):
@@ -85,15 +87,28 @@ def decode_accepted(stored: bytes) -> Accepted:
 
 
 def decode_meta(stored: bytes) -> Meta:
-    """Read a meta row."""
-    return _decode_meta(stored)
+    """Read a meta row; what `loading.UNREADABLE` names when another release wrote it."""
+    meta = _decode_meta(stored)
+    if meta.codec != META_CODEC:
+        raise ValueError(f"version {meta.codec}, this program reads {META_CODEC}")
+    return meta
+
+
+def read_meta(partition: int, stored: bytes) -> Meta:
+    """Read a meta row; StateRefused when another release wrote it."""
+    try:
+        return decode_meta(stored)
+    except UNREADABLE as error:
+        raise unreadable(partition, META_KEY, error) from error
 
 
 class CommandsPartition:
     """All state of one source partition of commands."""
 
-    def __init__(self, partition: int, rollup_partitions: int) -> None:
+    def __init__(self, partition: int, rollup_partitions: int, partitions: int = 0) -> None:
         self._partition = partition
+        self._partitions = partitions  # of the commands topic; 0: whoever asks does not know
+        self.anchor: Anchor | None = None  # the last record that was read
         self._rollup_partitions = rollup_partitions
         self._next = 0
         self._started = False
@@ -152,15 +167,14 @@ class CommandsPartition:
                     self._erasures[key[1:].decode()] = decode_erase(value)
                 elif not self.attention.load(key, value):
                     raise ValueError("no row has such a key")
-            except (msgspec.MsgspecError, ValueError) as error:
-                raise _unreadable(self._partition, key, error) from error
+            except UNREADABLE as error:
+                raise unreadable(self._partition, key, error) from error
         self._erasures = dict(sorted(self._erasures.items(), key=lambda item: item[1].version))
         self._accepted = dict(sorted(found, key=_offset))
         self.attention.loaded(self._next)
 
     def _take_meta(self, meta: Meta) -> None:
-        if meta.codec != META_CODEC:
-            raise ValueError(f"version {meta.codec}, this program reads {META_CODEC}")
+        self.anchor = known_log(f"commands partition {self._partition}", meta, self._partitions)
         self._next, self._started = meta.next_offset, True
         self._sequences, self._rules_version = meta.sequences, meta.rules
         self._erasures_version = meta.erasures
@@ -173,7 +187,7 @@ class CommandsPartition:
         for record in records:
             if record.offset >= self._next:
                 self._counters[self._take(record)] += 1
-                self._next = record.offset + 1
+                self._next, self.anchor = record.offset + 1, Anchor(record.offset, record.timestamp)
                 self._started = True
                 self._fed += 1
 
@@ -292,8 +306,9 @@ class CommandsPartition:
             rows.append((erase_key(digest), None if erasure is None else encode_erase(erasure)))
         self._erasures_changed = {}
         meta = Meta(
-            self._next, self._sequences, self._counters, rules=self._rules_version, erasures=self._erasures_version
-        )
+            self._next, self._sequences, self._counters, rules=self._rules_version, erasures=self._erasures_version,
+            partitions=self._partitions, anchor=self.anchor,
+        )  # fmt: skip
         rows.append((META_KEY, _encode(meta)))
         sends, self._sends = self._sends + self.attention.sends(), []
         self._changed, self._rules, self._fed, self._passed = {}, None, 0, False
@@ -304,7 +319,8 @@ def _offset(named: tuple[str, Accepted]) -> int:
     return named[1].offset
 
 
-def _unreadable(partition: int, key: bytes, error: Exception) -> StateRefused:
+def unreadable(partition: int, key: bytes, error: Exception) -> StateRefused:
+    """Say that a row is not what this program writes."""
     return StateRefused(
         f"commands partition {partition}: the row {key!r} of its changelog cannot be read ({error}). A newer release "
         "or somebody else wrote it: run that release, restore the topic, or start over under another topic prefix."

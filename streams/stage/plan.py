@@ -95,6 +95,22 @@ class StagePartition(Protocol):
         """How many records were folded since the last plan: what a driver weighs when it decides to flush."""
 
 
+class Anchor(NamedTuple):
+    """A record by which a log is known again: one that is created anew has another there, or none."""
+
+    offset: int
+    time_ms: int
+
+
+@runtime_checkable
+class Anchored(StagePartition, Protocol):
+    """What a stage partition has besides when its state says by which record its log is known."""
+
+    @property
+    def anchor(self) -> Anchor | None:
+        """The last record that was read; None: not known."""
+
+
 @runtime_checkable
 class Erasable(StagePartition, Protocol):
     """What a stage partition has besides when it keeps rows of sessions and users."""

@@ -10,6 +10,8 @@ from msgspec import Struct
 
 from streams.errors import StateRefused
 from streams.fold.panes import PaneKey
+from streams.stage.loading import UNREADABLE
+from streams.stage.plan import Anchor
 from streams.stage.trust import Mark
 
 META_CODEC: Final = 1
@@ -42,6 +44,8 @@ class Meta(Struct, array_like=True):
     forgotten_sources: int = 0  # of gauges, because a row had no room
     rules: int = 0  # version of the rules that alerts were last judged by
     marks: list[Mark] = []  # how whole the numbers were lately, while a rule demands to know
+    partitions: int = 0  # of the source, when this was written; 0: not noted
+    anchor: Anchor | None = None  # the last record that was read
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -67,7 +71,7 @@ def decode_meta(partition: int, stored: bytes) -> Meta:
     """Read a stored meta row; StateRefused when another release wrote it."""
     try:
         meta = _decode(stored)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise newer(partition, f"its meta row cannot be read ({error})") from error
     if meta.codec != META_CODEC:
         raise newer(partition, f"its meta row has version {meta.codec}, this program reads {META_CODEC}")

@@ -41,8 +41,8 @@ from streams.stage.erasing import meant_by
 from streams.stage.gauges import GAUGE, GaugeTable
 from streams.stage.judging import NO_RULES, Judging
 from streams.stage.keys import dimension_key
-from streams.stage.loading import compact
-from streams.stage.plan import Plan, Row, SourceRecord
+from streams.stage.loading import UNREADABLE, compact, known_log
+from streams.stage.plan import Anchor, Plan, Row, SourceRecord
 from streams.stage.readings import KeyReading
 from streams.stage.rollup_rows import (
     LIFETIME,
@@ -87,6 +87,7 @@ class RollupsPartition:
         self._partitions = partitions
         self._next = 0
         self._started = False
+        self.anchor: Anchor | None = None  # the last record that was read
         self._clock = -1
         self._upstreams: dict[int, Upstream] = {}
         self._keyed: dict[str, Keyed] = {}
@@ -154,12 +155,12 @@ class RollupsPartition:
                     self._gauges.load(key, value)
                 elif not self._judging.load(key, value):
                     raise ValueError("no row has such a key")
-            except (msgspec.MsgspecError, ValueError) as error:
+            except UNREADABLE as error:
                 raise unreadable(self._partition, key, error) from error
         for key, value in panes:
             try:
                 self._take_pane(key.split(b":", 2)[2].decode(), decode_pane(value))
-            except (msgspec.MsgspecError, ValueError, LookupError) as error:
+            except UNREADABLE as error:
                 raise unreadable(self._partition, key, error) from error
         self._judging.loaded()
         for keyed in self._keyed.values():
@@ -169,6 +170,7 @@ class RollupsPartition:
 
     def _take_meta(self, stored: bytes) -> None:
         meta = decode_meta(self._partition, stored)
+        self.anchor = known_log(f"rollups partition {self._partition}", meta, self._partitions)
         self._next, self._started = meta.next_offset, True
         self._clock, self._upstreams = meta.clock_ms, meta.upstreams
         self._judging.newest_incarnation = meta.incarnation
@@ -204,7 +206,7 @@ class RollupsPartition:
                     self._judging.obey(told, rows, record.offset, self._clock, self._read)
                 for erasure in batch.erasures:
                     self._forget(erasure, record.offset)
-            self._next = record.offset + 1
+            self._next, self.anchor = record.offset + 1, Anchor(record.offset, record.timestamp)
             self._started = True
             self._fed += 1
 
@@ -477,7 +479,8 @@ class RollupsPartition:
         incarnation, forgotten = self._judging.newest_incarnation, self._gauges.forgotten
         meta = Meta(
             self._next, self._clock, self._upstreams, incarnation, forgotten_sources=forgotten,
-            rules=self._judging.version, marks=self._judging.trust.marks,
+            rules=self._judging.version, marks=self._judging.trust.marks, partitions=self._partitions,
+            anchor=self.anchor,
         )  # fmt: skip
         rows.append((META_KEY, encode_meta(meta)))
         self._judged_by = meta.rules

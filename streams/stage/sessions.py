@@ -4,11 +4,8 @@ Decides which events count (late, duplicate, skewed, rejected), when a session e
 Never talks to Kafka and never reads a clock: records and ticks come in, plans go out.
 """
 
-import struct
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
-
-import msgspec
 
 from streams.event.codec import MS_END, RECORD_BYTES_MAX, Rejected, decode_one, decode_record, time_ms, untimely
 from streams.event.custom import NO_CUSTOMS, Customs
@@ -34,8 +31,8 @@ from streams.stage.erasing import Erasing, Erasures
 from streams.stage.idle import IdleWheel
 from streams.stage.judging import NO_RULES, Judging
 from streams.stage.keys import partition_of
-from streams.stage.loading import compact
-from streams.stage.plan import Plan, Row, Send, SourceRecord
+from streams.stage.loading import UNREADABLE, compact, known_log
+from streams.stage.plan import Anchor, Plan, Row, Send, SourceRecord
 from streams.stage.readings import SessionReading
 from streams.stage.session_rows import META_KEY, Meta, read_row_key, row_key, stamped
 from streams.stage.session_table import SessionTable
@@ -64,8 +61,8 @@ class SessionsPartition:
         self._meta: Meta | None = None
         self._next = 0
         self._started = False
-        self._watermark = -1
-        self._clock = -1
+        self.anchor: Anchor | None = None  # the last record that was read
+        self._watermark = self._clock = -1
         self._replay_below = 0  # a torn transaction left rows that hold offsets below this; the meta row does not
         self._table = SessionTable(partition)
         self._rows = self._table.rows
@@ -128,7 +125,7 @@ class SessionsPartition:
                     self._ids.load(int(key[1:]), value)
                 elif not any(keep.load(key, value) for keep in (self._cells.norms, self._erasing, self._judging)):
                     self._take_row(read_row_key(key), value)
-            except (msgspec.MsgspecError, struct.error, ValueError) as error:
+            except UNREADABLE as error:
                 raise session_rows.unreadable(self._partition, key, error) from error
         self._ids.loaded()
         self._judging.loaded()
@@ -138,6 +135,7 @@ class SessionsPartition:
 
     def _take_meta(self, stored: bytes) -> None:
         self._meta = meta = session_rows.decode_meta(self._partition, stored)
+        self.anchor = known_log(f"sessions partition {self._partition}", meta, self._partitions)
         self._next, self._started = meta.next_offset, True
         self._watermark, self._clock = meta.watermark_ms, meta.clock_ms
         self._judging.newest_incarnation = meta.incarnation
@@ -185,7 +183,8 @@ class SessionsPartition:
                 self._decode(record, events, origins)
             self._fed += 1
         if records:
-            self._next = max(self._next, records[-1].offset + 1)
+            if (last := records[-1]).offset >= self._next:
+                self._next, self.anchor = last.offset + 1, Anchor(last.offset, last.timestamp)
             self._started = True
         self._fold(events, origins)
 
@@ -496,5 +495,6 @@ class SessionsPartition:
     def _advance_meta(self) -> Meta:
         judging = self._judging
         meta = Meta(self._next, self._watermark, self._clock, {}, {}, judging.newest_incarnation,
-                    rules=judging.version, marks=judging.trust.marks, erased=self._erasing.version)  # fmt: skip
+                    rules=judging.version, marks=judging.trust.marks, erased=self._erasing.version,
+                    partitions=self._partitions, anchor=self.anchor)  # fmt: skip
         return session_rows.following(meta, self._meta, self._counted)

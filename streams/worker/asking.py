@@ -70,7 +70,7 @@ class Accepting:
     def take(self, partition: int, key: bytes, value: bytes | None) -> None:
         """Take a row of its changelog; those about anything else are left alone."""
         if key == commands.META_KEY and value is not None:
-            self.next_offsets[partition] = commands.decode_meta(value).next_offset
+            self.next_offsets[partition] = commands.read_meta(partition, value).next_offset
         elif key[:1] == commands.ACCEPTED and value is not None:
             self.rows[key] = value
         elif key[:1] == commands.ACCEPTED:

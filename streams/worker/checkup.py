@@ -129,6 +129,12 @@ def strange_findings(places: Sequence[tuple[str, int]]) -> Iterator[Finding]:
         yield Finding("state", "fault", what, "rows that cannot be read", expected, step)
 
 
+def unfit_findings(unfit: Sequence[tuple[str, str]]) -> Iterator[Finding]:
+    """Tell of states that workers refuse, by place, as they would."""
+    for what, text in unfit:
+        yield Finding("state", "fault", what, text, "a state that fits its log", "do what it says")
+
+
 def place_findings(places: Sequence[Place]) -> Iterator[Finding]:
     """Hold state, log and committed offsets against each other; the state decides where reading goes on."""
     wrong = False

@@ -5,22 +5,35 @@ Only looks: never creates, commits or writes anything.
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from streams.clock import now_ms
-from streams.errors import EdgeError
+from streams.errors import EdgeError, StateRefused
 from streams.feed.obstacle import redis_said
-from streams.topology import COMMANDS_STAGE, ROLLUPS_CHANGELOG, ROLLUPS_STAGE, SESSIONS_STAGE, STAGES, Stage
+from streams.fold import session
+from streams.stage import session_rows
+from streams.stage.loading import UNREADABLE, known_log
+from streams.stage.plan import Anchor
+from streams.topology import (
+    COMMANDS_STAGE,
+    ROLLUPS_CHANGELOG,
+    ROLLUPS_STAGE,
+    SESSIONS_CHANGELOG,
+    SESSIONS_STAGE,
+    STAGES,
+    Stage,
+)
 from streams.worker import checkup, topics
 from streams.worker.checkup import Books, Clocks, Finding, Group, Place
 from streams.worker.connection import KafkaConnection, edge_errors
+from streams.worker.load import lost_rows, strangers
 from streams.worker.looking import following
 from streams.worker.tables import Tables
 from streams.worker.tail import Records
@@ -28,6 +41,7 @@ from streams.worker.tail import Records
 LOOK_AGAIN_S: Final = 0.25
 LOOKS: Final = 20  # at the books, while events move
 REDIS_TIMEOUT_S: Final = 3.0
+_SESSION_ROWS: Final = frozenset({b"s", b"p", b"c"})
 _APPENDED: Final = 1  # Kafka's timestamp type: set by the broker
 
 
@@ -45,11 +59,21 @@ class _Rows:
         for record in records:
             self.newest_ms = max(record.timestamp, self.newest_ms or 0)
             self.by_broker = record.timestamp_type == _APPENDED
-            if suffix == ROLLUPS_CHANGELOG.suffix or record.key == b"m":
-                try:
+            try:
+                if suffix == ROLLUPS_CHANGELOG.suffix or record.key == b"m":
                     self.tables.take(suffix, partition, record.key, record.value)
-                except (msgspec.MsgspecError, ValueError):
-                    self.strange.add((suffix, partition))
+                elif suffix == SESSIONS_CHANGELOG.suffix and record.key[:1] in _SESSION_ROWS and record.value:
+                    _check_head(partition, record.value)
+            except (StateRefused, *UNREADABLE):
+                self.strange.add((suffix, partition))
+
+    def fault(self) -> str | None:
+        """Take in the tables' rows that were read so far; return what is wrong with one that cannot be."""
+        try:
+            self.tables.rollups.entries("partition")
+        except StateRefused as error:
+            return str(error)
+        return None
 
 
 async def examine(kafka: KafkaConnection, prefix: str, group_id: str, redis_url: str | None) -> list[Finding]:
@@ -78,6 +102,12 @@ async def examine(kafka: KafkaConnection, prefix: str, group_id: str, redis_url:
     return findings
 
 
+def _check_head(partition: int, stored: bytes) -> None:
+    codec = session.head(stored).codec
+    if codec != session.ROW_CODEC:
+        raise session_rows.newer(partition, f"a row has version {codec}, this program reads {session.ROW_CODEC}")
+
+
 async def _look_inside(kafka: KafkaConnection, prefix: str, group_id: str, cluster: topics.Cluster) -> list[Finding]:
     rows = _Rows()
     counts = {stage.name: cluster.topics[prefix + stage.source.suffix].partitions for stage in STAGES}
@@ -88,21 +118,26 @@ async def _look_inside(kafka: KafkaConnection, prefix: str, group_id: str, clust
             before = {stage.name: _next_offsets(rows, stage) for stage in STAGES}
             group, committed = await _group(kafka, group_id)
             places: list[Place] = []
+            unfit: list[tuple[str, str]] = []
             for stage in STAGES:
                 source = prefix + stage.source.suffix
                 mine = {tp.partition: offset for tp, offset in committed.items() if tp.topic == source}
                 offsets = await _settled(rows, stage, before[stage.name], mine)
                 sources = [TopicPartition(source, number) for number in range(counts[stage.name])]
                 places += await _places(kafka, stage, sources, mine, offsets)
-            books = await _balance(rows)
+                unfit += await _unfit(kafka, prefix, stage, counts[stage.name], rows)
+            if fault := rows.fault():
+                unfit.append((prefix + ROLLUPS_CHANGELOG.suffix, fault))
+            books = Books({}, {}, (0, 0), still=True) if rows.strange or fault else await _balance(rows)
     counters = books.counters
     return [
         *checkup.worker_findings(group, counts[STAGES[0].name]),
         *checkup.strange_findings(sorted((prefix + suffix, number) for suffix, number in rows.strange)),
+        *checkup.unfit_findings(unfit),
         *checkup.place_findings(places),
         *checkup.lag_findings(places),
         checkup.misrouted_finding(counters),
-        *checkup.book_findings(books),
+        *([] if rows.strange or fault else checkup.book_findings(books)),
         *checkup.clock_findings(Clocks(rows.newest_ms, now_ms(), rows.by_broker), counters),
     ]
 
@@ -133,14 +168,18 @@ async def _coordinated(admin: AIOKafkaAdminClient, group_id: str) -> bool:
     return False
 
 
-def _next_offsets(rows: _Rows, stage: Stage) -> dict[int, int]:
+def _metas(rows: _Rows, stage: Stage) -> Mapping[int, Any]:
     tables = rows.tables
     metas: dict[str, Mapping[int, Any]] = {
         SESSIONS_STAGE.name: tables.sessions.meta,
         ROLLUPS_STAGE.name: tables.rollups.meta,
         COMMANDS_STAGE.name: tables.commands,
     }
-    return {partition: each.next_offset for partition, each in metas[stage.name].items()}
+    return metas[stage.name]
+
+
+def _next_offsets(rows: _Rows, stage: Stage) -> dict[int, int]:
+    return {partition: each.next_offset for partition, each in _metas(rows, stage).items()}
 
 
 async def _settled(
@@ -174,17 +213,48 @@ async def _places(
     ]
 
 
-async def _bounds(
-    kafka: KafkaConnection, partitions: Sequence[TopicPartition]
-) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+async def _unfit(
+    kafka: KafkaConnection, prefix: str, stage: Stage, partitions: int, rows: _Rows
+) -> list[tuple[str, str]]:
+    """Return what keeps states from being loaded, by place: another partition count, lost rows, a log that is new."""
+    changelogs = [TopicPartition(prefix + stage.changelog.suffix, number) for number in range(partitions)]
+    sources = [TopicPartition(prefix + stage.source.suffix, number) for number in range(partitions)]
+    unfit: list[tuple[str, str]] = []
+    anchors: dict[TopicPartition, Anchor | None] = {}
+    for number, meta in _metas(rows, stage).items():
+        try:
+            anchors[sources[number]] = known_log(f"{stage.name} partition {number}", meta, partitions)
+        except StateRefused as error:
+            unfit.append((f"{sources[number].topic} partition {number}", str(error)))
+    async with _consumer(kafka) as consumer:
+        begins = await consumer.beginning_offsets([*changelogs, *sources])
+        ends = await consumer.end_offsets([*changelogs, *sources])
+        strange = await strangers(consumer, anchors, begins, ends)
+    unfit += [(f"{tp.topic} partition {tp.partition}", lost_rows(tp, begins[tp])) for tp in changelogs if begins[tp]]
+    return unfit + [(f"{tp.topic} partition {tp.partition}", text) for tp, text in strange.items()]
+
+
+@asynccontextmanager
+async def _consumer(kafka: KafkaConnection) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
-        **kafka.client_arguments(), client_id="agent-streams-doctor", isolation_level="read_committed"
+        **kafka.client_arguments(),
+        client_id="agent-streams-doctor",
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
     )
     try:
         await consumer.start()
-        return await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+        yield consumer
     finally:
         await consumer.stop()
+
+
+async def _bounds(
+    kafka: KafkaConnection, partitions: Sequence[TopicPartition]
+) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+    async with _consumer(kafka) as consumer:
+        return await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
 
 
 async def _balance(rows: _Rows) -> Books:

@@ -12,6 +12,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from streams.errors import ConfigError, EdgeError, StateRefused
+from streams.rule.records import rfc3339
+from streams.stage.plan import Anchor
 from streams.topology import EVENTS, NOTIFY_CHANGELOG, STAGES, TOPICS
 from streams.worker.config import WorkerConfig
 from streams.worker.counters import Counters
@@ -71,8 +73,12 @@ async def load(
         begins = await reader.beginning_offsets(places)
         committed = await ask_committed([partition.source for partition in partitions])
         ends = await reader.end_offsets(places)
+        for partition in partitions:
+            _check_whole(partition.changelog, begins[partition.changelog])
         lasts = await _read(reader, partitions, begins, ends, counters)
-    built = [(partition, partition.build()) for partition in partitions]
+        built = [(partition, partition.build()) for partition in partitions]
+        anchors = {partition.source: partition.anchor for partition in partitions}
+        strange = await strangers(reader, anchors, begins, ends)
     if hanging:
         for (partition, next_offset), writer in zip(built, writers, strict=True):
             if open_places := hanging.get(partition):
@@ -82,6 +88,8 @@ async def load(
         raise EdgeError("transactions that the broker had left open are ended now: reading again", retryable=True)
     for partition, next_offset in built:
         source = partition.source
+        if source in strange:
+            raise StateRefused(strange[source])
         log = Log(begins[source], ends[source], committed.get(source))
         # State and group offset are one transaction, so the group's is this one, also when it has just moved.
         partition.stand(start_offset(source, next_offset, log), committed=next_offset)
@@ -125,6 +133,50 @@ def start_offset(source: TopicPartition, next_offset: int | None, log: Log) -> i
             "anew under another prefix"
         )
     return next_offset
+
+
+def _check_whole(changelog: TopicPartition, begin: int) -> None:
+    """Refuse a changelog that has lost records; compaction lets none go that counts, and keeps the beginning."""
+    if begin > 0:
+        raise StateRefused(lost_rows(changelog, begin))
+
+
+def lost_rows(changelog: TopicPartition, begin: int) -> str:
+    """Say what a changelog that begins later has lost."""
+    return (
+        f"{changelog.topic} partition {changelog.partition} begins at offset {begin}, expected 0: records were deleted "
+        "from it, by a retention or by somebody, and with them rows that nobody knows any more. Restore the topic (its "
+        "cleanup.policy must be compact alone), or start anew under another prefix"
+    )
+
+
+async def strangers(
+    reader: AIOKafkaConsumer,
+    anchors: Mapping[TopicPartition, Anchor | None],
+    begins: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+) -> dict[TopicPartition, str]:
+    """Return what is wrong with logs that do not hold the record their state knows them by.
+
+    A topic that was deleted, created anew and filled again has the same offsets, but never the same times. A record
+    that retention has taken proves nothing.
+    """
+    wanted = {tp: each for tp, each in anchors.items() if each and begins[tp] <= each.offset < ends[tp]}
+    found: dict[TopicPartition, int] = {}
+    async for tp, records in _records(
+        reader, {tp: each.offset for tp, each in wanted.items()}, {tp: each.offset + 1 for tp, each in wanted.items()}
+    ):
+        if records[0].offset == wanted[tp].offset:
+            found.setdefault(tp, records[0].timestamp)
+    return {
+        tp: (
+            f"{tp.topic} partition {tp.partition} holds another record at offset {each.offset} than its state was made "
+            f"of: of {rfc3339(found[tp]) if tp in found else 'no time at all'}, not of {rfc3339(each.time_ms)}. The "
+            "topic was created anew. Restore it, or start anew under another prefix"
+        )
+        for tp, each in wanted.items()
+        if found.get(tp) != each.time_ms
+    }
 
 
 async def _fence(partitions: Sequence[Partition]) -> list[Writer]:

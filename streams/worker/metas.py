@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
-import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.stage import rollup_rows, session_rows
@@ -20,9 +19,9 @@ _POLL_MS: Final = 50
 META_KEY: Final = b"m"
 
 _STAGES: Final = (SESSIONS_STAGE, ROLLUPS_STAGE)
-_rules_of: Final[Mapping[str, Callable[[bytes], int]]] = {
-    SESSIONS_STAGE.name: lambda stored: msgspec.msgpack.decode(stored, type=session_rows.Meta).rules,
-    ROLLUPS_STAGE.name: lambda stored: msgspec.msgpack.decode(stored, type=rollup_rows.Meta).rules,
+_rules_of: Final[Mapping[str, Callable[[int, bytes], int]]] = {
+    SESSIONS_STAGE.name: lambda partition, stored: session_rows.decode_meta(partition, stored).rules,
+    ROLLUPS_STAGE.name: lambda partition, stored: rollup_rows.decode_meta(partition, stored).rules,
 }
 
 
@@ -51,7 +50,7 @@ class Metas:
         for tp, records in (await self._consumer.getmany(timeout_ms=_POLL_MS)).items():
             for record in records:
                 if record.key == META_KEY and record.value is not None:
-                    self.rules[self._name(tp)] = _rules_of[self._stages[tp]](record.value)
+                    self.rules[self._name(tp)] = _rules_of[self._stages[tp]](tp.partition, record.value)
 
     async def caught_up(self) -> bool:
         """Is everything taken that was there when it began?"""

@@ -15,7 +15,7 @@ from streams import clock
 from streams.errors import InvariantBroken
 from streams.rule.model import RuleSet
 from streams.stage.erasing import Erasures
-from streams.stage.plan import Erasable, Judged, Plan, Row, SourceRecord, StagePartition
+from streams.stage.plan import Anchor, Anchored, Erasable, Judged, Plan, Row, SourceRecord, StagePartition
 from streams.topology import EVENTS, Stage
 from streams.worker.config import WorkerConfig
 from streams.worker.counters import Counters
@@ -125,6 +125,11 @@ class Partition:
         """End loading; return where the state says to read on."""
         self._begun.loaded()
         return self._begun.next_offset
+
+    @property
+    def anchor(self) -> Anchor | None:
+        """By which record the log of the state that was just built is known; None where none says so."""
+        return self._begun.anchor if isinstance(self._begun, Anchored) else None
 
     def stand(self, position: int, *, committed: int | None) -> None:
         """Be ready to read on from `position`."""

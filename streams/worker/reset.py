@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -24,8 +24,6 @@ from streams.worker.asking import POLL_S, Accepting, Outcome, checked, publish, 
 from streams.worker.connection import KafkaConnection
 from streams.worker.looking import Following, following, read_whole
 from streams.worker.tail import Records
-
-_decode_meta: Final = msgspec.msgpack.Decoder(rollup_rows.Meta).decode
 
 
 @dataclass(slots=True)
@@ -61,7 +59,7 @@ class Seen:
             if suffix == COMMANDS_CHANGELOG.suffix:
                 self.commands.take(partition, key, value)
             elif key == rollup_rows.META_KEY and value is not None:
-                self.upstreams[partition] = _decode_meta(value).upstreams
+                self.upstreams[partition] = rollup_rows.decode_meta(partition, value).upstreams
             elif key[:1] == rollup_rows.LIFETIME:
                 _put(self.rows, b"%d:" % partition + key, value)
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from streams.errors import AgentStreamsError, StateRefused
 from streams.rule.model import RuleSet
 from streams.stage.erasing import Erasures
+from streams.stage.loading import UNREADABLE
 from streams.stage.ruling import Ruling
 from streams.topology import COMMANDS_CHANGELOG
 from streams.worker.config import WorkerConfig
@@ -92,9 +93,16 @@ class RulesTail:
             await asyncio.sleep(_WAIT_MS / 1000)
             waited_ms += _WAIT_MS
 
-    def _take(self, _partition: int, records: Records) -> None:
+    def _take(self, partition: int, records: Records) -> None:
         rows = list(rows_of(records))
-        erased, ruled = self.erasures.take(rows), self._ruling.take(rows)
+        try:
+            erased, ruled = self.erasures.take(rows), self._ruling.take(rows)
+        except UNREADABLE as error:
+            raise StateRefused(
+                f"{self._config.topic(COMMANDS_CHANGELOG.suffix)} partition {partition}: a row near offset "
+                f"{records[0].offset} cannot be read ({error}). A newer release or somebody else wrote it: run that "
+                "release, restore the topic, or start over under another topic prefix"
+            ) from error
         if not self._known.is_set():
             return
         if ruled:

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-import msgspec
-
 from streams.fold import session
 from streams.fold.gauges import Level
 from streams.fold.measure import DIMENSIONS, OUTCOMES
@@ -19,9 +17,9 @@ from streams.fold.session import SessionRow, ToolTotals
 from streams.fold.sketch import quantile
 from streams.sink.view import Group, View
 from streams.stage import commands as commands_stage
-from streams.stage import rollup_rows, sessions
+from streams.stage import rollup_rows, session_rows
 from streams.stage.keys import dimension_key
-from streams.stage.sessions import read_row_key
+from streams.stage.session_rows import read_row_key
 from streams.topology import COMMANDS_CHANGELOG, ROLLUPS_CHANGELOG, SESSIONS_CHANGELOG
 
 WINDOW_MS: Final = 5 * 60_000  # what "now" means in a quantile
@@ -30,8 +28,6 @@ _SESSION: Final = b"s"
 _PROCESS: Final = b"p"
 _CLOSED: Final = b"c"
 _META: Final = b"m"
-_decode_meta: Final = msgspec.msgpack.Decoder(sessions.Meta).decode
-_decode_rollups_meta: Final = msgspec.msgpack.Decoder(rollup_rows.Meta).decode
 
 # Every number of a session's row is a sum, except these.
 _NOT_SUMS: Final = {"started_ms", "last_ms", "seen_ms", "incarnation", "ended_ms", "stamp"}
@@ -42,7 +38,7 @@ class SessionTable:
     """The first stage's rows: sessions, processes, closed incarnations, and what each partition says of its input."""
 
     def __init__(self) -> None:
-        self.meta: dict[int, sessions.Meta] = {}
+        self.meta: dict[int, session_rows.Meta] = {}
         self._rows: dict[bytes, dict[int, bytes]] = {}  # by row key, then partition
         self._alive: set[bytes] = set()  # keys of sessions that have not ended
 
@@ -51,7 +47,7 @@ class SessionTable:
         kind = key[:1]
         if key == _META:
             if value is not None:
-                self.meta[partition] = _decode_meta(value)
+                self.meta[partition] = session_rows.decode_meta(partition, value)
         elif kind in {_SESSION, _PROCESS, _CLOSED}:
             self._put(partition, key, value)
 
@@ -157,7 +153,7 @@ class RollupTable:
     def take(self, partition: int, key: bytes, value: bytes | None) -> None:
         """Take a row; no value deletes it."""
         if key == _META and value is not None:
-            self.meta[partition] = _decode_rollups_meta(value)
+            self.meta[partition] = rollup_rows.decode_meta(partition, value)
         if key[:1] != rollup_rows.PANE:
             self._view.feed(partition, [(key, value)])
             return
@@ -199,7 +195,7 @@ class Tables:
         elif suffix == ROLLUPS_CHANGELOG.suffix:
             self.rollups.take(partition, key, value)
         elif suffix == COMMANDS_CHANGELOG.suffix and key == commands_stage.META_KEY and value is not None:
-            self.commands[partition] = commands_stage.decode_meta(value)
+            self.commands[partition] = commands_stage.read_meta(partition, value)
 
 
 def merge_sessions(rows: Iterable[SessionRow]) -> SessionRow:

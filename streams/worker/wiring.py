@@ -170,7 +170,7 @@ def stages(
             partition, partition_count, rules=ruling.rules, log_bins=log_bins, rules_version=ruling.version
         )
 
-    def commands(partition: int, partition_count: int, partitions: Mapping[str, int]) -> CommandsPartition:  # noqa: ARG001  the protocol's
-        return CommandsPartition(partition, partitions[ROLLUPS.suffix])
+    def commands(partition: int, partition_count: int, partitions: Mapping[str, int]) -> CommandsPartition:
+        return CommandsPartition(partition, partitions[ROLLUPS.suffix], partition_count)
 
     return ((SESSIONS_STAGE, sessions), (ROLLUPS_STAGE, rollups), (COMMANDS_STAGE, commands))
