@@ -16,6 +16,8 @@ from typing import Any, Final
 TESTS: Final = Path(__file__).parent
 SEEN: Final = TESTS / "faults" / "seen"
 PAGE: Final = TESTS.parent / "docs" / "faults.md"
+README: Final = TESTS.parent / "README.md"
+MET: Final = {"kills": "kill -9", "pauses": "pauses beyond a session timeout"}  # figures, and what they count
 BEGIN: Final = "<!-- faults -->"
 END: Final = "<!-- end -->"
 
@@ -122,12 +124,31 @@ def _said(told: dict[str, Any]) -> str:
     return f"{told['name'].replace('-', ' ')}: {figures}"
 
 
-def page() -> str:
-    """Return docs/faults.md with its table made anew."""
-    head, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    return f"{head}{BEGIN}\n\n{markdown()}\n\n{END}{rest.partition(END)[2]}"
+def headline() -> str:
+    """Return the table in a few sentences, as README.md shows it; a sum that nobody has recorded is left out."""
+    rows = table()
+    tests = len({test for shown in rows.values() for test in shown.tests})
+    told = [told["figures"] for shown in rows.values() for told in shown.seen]
+    sums = {name: sum(int(each.get(name, 0)) for each in told) for name in ("events", "kills", "pauses", "refused")}
+    met = [f"{sums[name]:,} {what}" for name, what in MET.items() if sums[name]]
+    through = f" through {' and '.join(met)}" if met else ""
+    lines = (
+        f"**Proven**: {len(rows)} kinds of fault are caused on purpose, by {tests} tests, the large ones on a real Kafka.",
+        f"Their last recorded figures: {sums['events']:,} events counted, none lost and none twice{through};",
+        f"{sums['refused']:,} times something that did not fit was refused in words that say what to do:",
+        "[the table of faults](docs/faults.md).",
+    )
+    return "\n".join(lines)
+
+
+def page(path: Path = PAGE) -> str:
+    """Return docs/faults.md, or README.md, with what stands between the marks made anew."""
+    head, _, rest = path.read_text("utf-8").partition(BEGIN)
+    made = markdown() if path == PAGE else headline()
+    return f"{head}{BEGIN}\n\n{made}\n\n{END}{rest.partition(END)[2]}"
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), "utf-8")
-    sys.stdout.write(f"{PAGE}\n")
+    for each in (PAGE, README):
+        each.write_text(page(each), "utf-8")
+        sys.stdout.write(f"{each}\n")

@@ -20,6 +20,8 @@ from streams.event.codec import (
 )
 from streams.event.model import KINDS
 
+pytestmark = pytest.mark.fault("T11")
+
 WORD = "hunter2-'\"-secret"
 
 

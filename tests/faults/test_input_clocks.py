@@ -4,7 +4,7 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import pytest
@@ -97,9 +97,9 @@ class Walls:
         self.partition.resume(1)
         self.end = 0
 
-    def _make(self, *_: object) -> SessionsPartition:
-        self.state = SessionsPartition(0, 1, 1)
-        return self.state  # type: ignore[no-any-return]  # it is one
+    def _make(self, partition: int, partition_count: int, partitions: Mapping[str, int]) -> SessionsPartition:
+        self.state = made = SessionsPartition(partition, partition_count, partitions["events"])
+        return made
 
     def _sight(self) -> Sight:
         return Sight(self.end, self.end, self.end, self.now_ms, self.end)

@@ -17,7 +17,7 @@ from faust.events import Event
 from faust.transport.consumer import Consumer
 from faust.transport.producer import ProducerBuffer
 from faust.types import TP, Message
-from intervaltree import IntervalTree
+from intervaltree import IntervalTree  # type: ignore[import-untyped]  # it carries no types
 
 pytestmark = pytest.mark.fault("T26")
 

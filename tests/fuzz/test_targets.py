@@ -12,6 +12,8 @@ from msgspec import json
 
 from streams.stage import examples
 
+pytestmark = pytest.mark.fault("T11")
+
 KINDS = sorted(examples.EVENTS)
 
 

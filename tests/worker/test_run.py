@@ -81,6 +81,7 @@ async def test_without_topics_it_ends_with_78_and_the_command_that_helps(
         assert f"agent-streams topics create --prefix {prefix}" in worker.tail()
 
 
+@pytest.mark.fault("T19")
 async def test_a_recreated_source_is_refused_with_both_numbers(
     kafka: str, prefix: str, tmp_path: Path, start: Callable[[Fleet], WorkerProcess]
 ) -> None:
@@ -98,6 +99,7 @@ async def test_a_recreated_source_is_refused_with_both_numbers(
         assert "ends at 0, but its state goes on at" in worker.tail()
 
 
+@pytest.mark.fault("T19")
 async def test_a_lost_changelog_is_refused(
     kafka: str, prefix: str, tmp_path: Path, start: Callable[[Fleet], WorkerProcess]
 ) -> None:
@@ -116,6 +118,7 @@ async def test_a_lost_changelog_is_refused(
         assert "the changelog has no row that says so" in worker.tail()
 
 
+@pytest.mark.fault("T19")
 async def test_a_log_that_has_lost_every_record_to_retention_is_read_on_and_lost_records_are_refused(
     kafka: str, prefix: str, tmp_path: Path
 ) -> None:
@@ -178,6 +181,7 @@ async def test_it_waits_for_a_broker_that_is_away_and_stops_when_told(tmp_path: 
         assert 0 == await asyncio.to_thread(worker.stop)
 
 
+@pytest.mark.fault("T15")
 def test_the_watchdog_ends_a_process_whose_loop_stands_still() -> None:
     program = "import time; from streams.worker.run import Watchdog; Watchdog(2000).start(); time.sleep(30)"
 
