@@ -133,7 +133,7 @@ def headline() -> str:
     met = [f"{sums[name]:,} {what}" for name, what in MET.items() if sums[name]]
     through = f" through {' and '.join(met)}" if met else ""
     lines = (
-        f"**Proven**: {len(rows)} kinds of fault are caused on purpose, by {tests} tests, the large ones on a real Kafka.",
+        f"**Proven**: {len(rows)} kinds of fault are caused on purpose by {tests} tests, large ones on a real Kafka.",
         f"Their last recorded figures: {sums['events']:,} events counted, none lost and none twice{through};",
         f"{sums['refused']:,} times something that did not fit was refused in words that say what to do:",
         "[the table of faults](docs/faults.md).",

@@ -125,7 +125,7 @@ async def _look_inside(kafka: KafkaConnection, prefix: str, group_id: str, clust
                 offsets = await _settled(rows, stage, before[stage.name], mine)
                 sources = [TopicPartition(source, number) for number in range(counts[stage.name])]
                 places += await _places(kafka, stage, sources, mine, offsets)
-                unfit += await _unfit(kafka, prefix, stage, counts[stage.name], rows)
+                unfit += await _unfit(kafka, prefix, stage, cluster, rows)
             if fault := rows.fault():
                 unfit.append((prefix + ROLLUPS_CHANGELOG.suffix, fault))
             books = Books({}, {}, (0, 0), still=True) if rows.strange or fault else await _balance(rows)
@@ -214,18 +214,21 @@ async def _places(
 
 
 async def _unfit(
-    kafka: KafkaConnection, prefix: str, stage: Stage, partitions: int, rows: _Rows
+    kafka: KafkaConnection, prefix: str, stage: Stage, cluster: topics.Cluster, rows: _Rows
 ) -> list[tuple[str, str]]:
     """Return what keeps states from being loaded, by place: another partition count, lost rows, a log that is new."""
-    changelogs = [TopicPartition(prefix + stage.changelog.suffix, number) for number in range(partitions)]
-    sources = [TopicPartition(prefix + stage.source.suffix, number) for number in range(partitions)]
+    source, changelog = prefix + stage.source.suffix, prefix + stage.changelog.suffix
+    partitions = cluster.topics[source].partitions  # the changelog may have another count, which is a fault of its own
+    changelogs = [TopicPartition(changelog, number) for number in range(cluster.topics[changelog].partitions)]
+    sources = [TopicPartition(source, number) for number in range(partitions)]
     unfit: list[tuple[str, str]] = []
     anchors: dict[TopicPartition, Anchor | None] = {}
     for number, meta in _metas(rows, stage).items():
         try:
-            anchors[sources[number]] = known_log(f"{stage.name} partition {number}", meta, partitions)
+            anchors[TopicPartition(source, number)] = known_log(f"{stage.name} partition {number}", meta, partitions)
         except StateRefused as error:
-            unfit.append((f"{sources[number].topic} partition {number}", str(error)))
+            unfit.append((f"{source} partition {number}", str(error)))
+    anchors = {tp: anchor for tp, anchor in anchors.items() if tp.partition < partitions}
     async with _consumer(kafka) as consumer:
         begins = await consumer.beginning_offsets([*changelogs, *sources])
         ends = await consumer.end_offsets([*changelogs, *sources])
