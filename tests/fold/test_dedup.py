@@ -168,3 +168,10 @@ def test_the_last_version_of_a_segment_counts() -> None:
 def again_tail(window: IdWindow) -> bytes:
     """Return the packed newest id of a window."""
     return window._segments[-1][1][-1].to_bytes(8)
+
+
+@pytest.mark.parametrize("size", [1, 7, 9, 8 * 512 + 8])
+def test_bytes_that_are_no_segment_are_refused(size: int) -> None:
+    """A segment that lost its end would forget ids, and nobody would know."""
+    with pytest.raises(ValueError, match=f"{size} bytes are no row of ids"):
+        IdWindow().load(0, bytes(size))

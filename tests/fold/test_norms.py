@@ -1,7 +1,11 @@
 """What is normal is learned, bounded, forgotten in time, and the same after a restart."""
 
+import msgspec
+import pytest
+
 from streams.fold import norms
-from streams.fold.norms import CEILING_MS, DEFAULT_MS, ENOUGH, FLOOR_MS, FORGET_AT, NORMS_MAX, LiveNorm, Norms
+from streams.fold.norms import BINS, CEILING_MS, DEFAULT_MS, ENOUGH, FLOOR_MS, FORGET_AT, NORMS_MAX, LiveNorm, Norms
+from streams.fold.session import Norm
 
 
 def taught(*seconds: float) -> LiveNorm:
@@ -80,3 +84,9 @@ def test_a_flood_of_names_is_not_learned() -> None:
 
 def test_the_longest_duration_of_an_event_has_a_bin() -> None:
     assert 2 * (30 * 24 * 3600 * 10**6).bit_length() + 1 < norms.BINS
+
+
+@pytest.mark.parametrize("index", [-1, BINS])
+def test_a_stored_norm_with_a_bin_that_is_unknown_is_refused(index: int) -> None:
+    with pytest.raises(ValueError, match="no bin is number"):
+        Norms().load(b"ntsearch", msgspec.msgpack.encode(Norm({index: 1})))
