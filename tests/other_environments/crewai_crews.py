@@ -17,9 +17,12 @@ from crewai import Agent, BaseLLM, Crew, Task
 from crewai.events import crewai_event_bus
 from crewai.events.types.llm_events import LLMCallType
 from crewai.llms.base_llm import llm_call_context
+from crewai.mcp.client import MCPClient
+from crewai.mcp.transports.stdio import StdioTransport
 from crewai.tools import tool
+from crewai.tools.mcp_native_tool import MCPNativeTool
 from crewai.tools.tool_failure import ToolFailure
-from ledger_of import Collected, ledger_of
+from ledger_of import Collected, Ledger, ledger_of, plain
 
 from streams.event.model import ModelEnd
 from streams.feed.adapters.crewai import AgentStreamsListener
@@ -33,6 +36,17 @@ INNER = {"agent": ("id", "role"), "task": ("id",), "failure": ("message",)}
 USAGE = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120, "cached_prompt_tokens": 40,
          "reasoning_tokens": 5}  # fmt: skip
 TRIES = [0]
+
+
+# Starts within a second, and speaks over its standard input and output.
+SERVER = """
+from mcp.server.fastmcp import FastMCP
+server = FastMCP("weather", log_level="CRITICAL")
+@server.tool()
+def forecast() -> str:
+    raise RuntimeError("no weather")
+server.run()
+"""
 
 
 class Scripted(BaseLLM):
@@ -85,16 +99,40 @@ def asks(name: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
              "function": {"name": name, "arguments": json.dumps(arguments)}}]  # fmt: skip
 
 
-def kickoff(*answers: Any) -> str:
-    agent = Agent(role="planner", goal="answer", backstory="none", llm=Scripted(model="gpt-x", answers=list(answers)),
-                  tools=[add, flaky, unsure], max_retry_limit=0, verbose=False, cache=False)  # fmt: skip
+forecast = MCPNativeTool(
+    client_factory=lambda: MCPClient(StdioTransport(command=sys.executable, args=["-c", SERVER])),
+    tool_name="forecast",
+    tool_schema={},
+    server_name="weather",
+)
+
+
+@tool("ask")
+def ask() -> str:
+    """Ask the expert."""
+    return work("3", role="expert")
+
+
+def work(*answers: Any, role: str = "planner") -> str:
+    agent = Agent(role=role, goal="answer", backstory="none", llm=Scripted(model="gpt-x", answers=list(answers)),
+                  tools=[add, flaky, unsure, forecast, ask], max_retry_limit=0, verbose=False, cache=False)  # fmt: skip
     task = Task(description="what is it?", expected_output="an answer", agent=agent)
+    return str(Crew(agents=[agent], tasks=[task], verbose=False, cache=False).kickoff(inputs={"session_id": "t1"}))
+
+
+def kickoff(*answers: Any) -> str:
     try:
-        said = str(Crew(agents=[agent], tasks=[task], verbose=False, cache=False).kickoff(inputs={"session_id": "t1"}))
+        said = work(*answers)
     except Exception as error:  # noqa: BLE001  what became of it is what is asked
         said = f"{type(error).__name__}: {error}"
     crewai_event_bus.flush()
     return said
+
+
+def weave() -> str:
+    """Ask for two tools at once, one of them a server's that fails inside a good answer, then for another agent."""
+    both = asks("add", {"a": 1, "b": 2}) + asks(forecast.name, {})
+    return kickoff(both, asks("ask", {}), "done")
 
 
 class Guard:
@@ -140,6 +178,12 @@ class Recorder(AgentStreamsListener):
         self.heard.append((event.emission_sequence, plain))
 
 
+def named(ledger: Ledger) -> Ledger:
+    """Give the server's tool the name that the script gives it; CrewAI puts the server's before it."""
+    short = {forecast.name: "forecast"}
+    return ledger._replace(tools={(short.get(name, name), status): n for (name, status), n in ledger.tools.items()})
+
+
 def main() -> None:
     out, guard = Collected(), Guard()
     listener = AgentStreamsListener(out, guard=guard).listen()
@@ -165,7 +209,11 @@ def main() -> None:
     guard.stopped = {"model:gpt-x"}
     no_model = kickoff("never")
     model_story = out.story()
+    out.events.clear()
+    guard.stopped = set()
+    woven, woven_ledger = weave(), plain(named(ledger_of(out)))
     gave = {
+        "woven": [woven, woven_ledger],
         "answers": answers,
         "story": once,
         "twice": twice,

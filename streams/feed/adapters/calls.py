@@ -5,7 +5,7 @@ Never raises into the agent, never waits, and never reports texts: sizes, hashes
 
 import functools
 import logging
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, ParamSpec
@@ -30,6 +30,7 @@ from streams.feed.timers import Emits, Session
 
 SESSION_KEYS: Final = ("session_id", "conversation_id", "thread_id")
 ATTEMPT_MAX: Final = 1000  # what an event can say
+_GROUP_MIN: Final = 2
 _around: Final[ContextVar[Hashable | None]] = ContextVar("agent_streams_around", default=None)
 _log: Final = logging.getLogger("streams.feed")
 _P = ParamSpec("_P")
@@ -149,10 +150,31 @@ class Calls:
             run_id = f"{name}-{number}"
         return run_id, number
 
-    @staticmethod
-    def enter(run_id: Hashable | None) -> None:
-        """Say `within` where a framework has a hook before and one after, and nothing around."""
-        _around.set(run_id)
+    def enter(self, run_id: Hashable | None) -> None:
+        """Say `within` where a framework has a hook before and one after, and nothing around; None for nobody."""
+        run = None if run_id is None else self._runs.get(run_id)
+        if run is not None and run.outer is None and _around.get() != run_id:
+            run.outer = _around.get()
+        if run is not None or run_id is None:
+            _around.set(run_id)
+
+    def leave(self, run_id: Hashable) -> None:
+        """Say that the block is over, before the run's end is told; told elsewhere than `enter` it changes nothing."""
+        if _around.get() == run_id:
+            run = self._runs.get(run_id)
+            _around.set(None if run is None else run.outer)
+
+    def note_failure(self, run_id: Hashable, message: str) -> None:
+        """Say that a tool has failed although it comes back well: its server answered so."""
+        run = self._runs.get(run_id)
+        if run is not None:
+            run.failed = message
+
+    def note_asked(self, run_id: Hashable, tool_call_ids: Sequence[str]) -> None:
+        """Remember which tool calls one answer of a model asked for: two and more of them may run at the same time."""
+        run = self._runs.get(run_id)
+        if run is not None and len(tool_call_ids) >= _GROUP_MIN:
+            run.root.groups.update(dict.fromkeys(tool_call_ids, str(run_id)))
 
     # ---- guards ------------------------------------------------------------------------------------------------
 
@@ -232,15 +254,17 @@ class Calls:
         arguments: Any,
         *,
         attempt: int = 1,
+        asked: str | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> None:
-        """Begin a tool call; of its arguments only size and hash are told."""
+        """Begin a tool call, `asked` for by the model under this id; of its arguments only size and hash are told."""
         session = parent.session if parent is not None else self.session(None, about or {}, self.agent)
         identity = digest(arguments) if arguments is not None else None
         said = {
             "tool": name_of(tool) or "unknown",
             "attempt": min(max(attempt, 1), ATTEMPT_MAX),
             "arguments_hash": identity.hash if identity else None,
+            "parallel_group": parent.root.groups.get(asked) if parent is not None and asked is not None else None,
         }
         ending = {"input_bytes": identity.size_bytes if identity else 0}
         self._runs.begin(Run(run_id, parent, session, run_id, ToolEnd, said, ending, otherwise="tool_error"), ToolStart)

@@ -63,6 +63,7 @@ class AgentStreamsListener:
         self._emitter = emitter
         self._kickoffs: dict[str, Mapping[str, Any]] = {}  # what their inputs say
         self._kickoff_of: dict[str, str] = {}  # a task's
+        self._inside: dict[str, str] = {}  # what a kickoff is inside of, which may be a tool call
         self._requests: dict[Hashable, str] = {}  # by task and agent, and by agent alone: the open request
         self._began: dict[Hashable, datetime] = {}
         self._first: dict[str, datetime] = {}  # of open model calls: when the first token came
@@ -167,6 +168,8 @@ class AgentStreamsListener:
 
     def _begin_kickoff(self, event: Any) -> None:
         _bounded(self._kickoffs)[event.event_id] = dict(event.inputs or {})
+        if event.parent_event_id is not None:
+            _bounded(self._inside)[event.event_id] = event.parent_event_id
 
     def _begin_task(self, event: Any) -> None:
         _bounded(self._kickoff_of)[event.event_id] = event.parent_event_id or event.event_id
@@ -182,8 +185,9 @@ class AgentStreamsListener:
         agent_id, role = _agent(event)
         trace = self._kickoff_of.get(event.parent_event_id or "")
         about = self._kickoffs.get(trace or "") or {}
+        around = self._calls.get(self._inside.get(trace or "")) or self._calls.around
         self._began_at(event)
-        self._calls.begin_request(event.event_id, self._calls.around, role, about, trace_id=trace, otherwise=trace)
+        self._calls.begin_request(event.event_id, around, role, about, trace_id=trace, otherwise=trace)
         for key in ((_task(event), agent_id), agent_id):
             _bounded(self._requests)[key] = event.event_id
 
@@ -220,7 +224,8 @@ class AgentStreamsListener:
         own = self._timed(event)
         first, run = self._first.pop(event.call_id, None), self._calls.get(own)
         if run is not None and first is not None:
-            run.ending["first_token_ms"] = max(run.elapsed_ms() - _ms(first, event.timestamp), 0.0)
+            took_ms = run.elapsed_ms() if run.took_ms is None else run.took_ms
+            run.ending["first_token_ms"] = max(round(took_ms - _ms(first, event.timestamp), 3), 0.0)
             run.about["streaming"] = True
         if event.type == "llm_call_failed":
             self._calls.end_model(own, status="cancelled" if event.error.startswith(_DENIED) else "error")
@@ -287,7 +292,7 @@ class AgentStreamsListener:
         own = _id(event)
         began, run = self._began.pop(own, None), self._calls.get(own)
         if began is not None and run is not None:
-            run.began_ns = time.monotonic_ns() - round(_ms(began, event.timestamp) * 1e6)
+            run.took_ms = round(_ms(began, event.timestamp), 3)
         return own
 
 

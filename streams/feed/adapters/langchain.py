@@ -26,7 +26,7 @@ from streams.event.model import (
     ToolStart,
     ToolStatus,
 )
-from streams.feed.adapters.calls import harmless
+from streams.feed.adapters.calls import Calls, harmless
 from streams.feed.adapters.guarded import Asks, guard_of
 from streams.feed.adapters.runs import Run, runs_of
 from streams.feed.failure import call_status, error_code, error_type, is_pause, message_of, tool_status
@@ -80,6 +80,7 @@ class AgentStreamsCallback(BaseCallbackHandler):
         self._guard = guard_of(emitter, guard)
         self.raise_error = self._guard is not None  # a denial ends the call; nothing else is ever raised
         self._runs = runs_of(emitter)
+        self._calls = Calls(emitter, guard=guard)
         self._agent = agent
         self._session_id = session_id
         self._user_id = user_id
@@ -186,7 +187,13 @@ class AgentStreamsCallback(BaseCallbackHandler):
 
     @harmless
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **_: Any) -> None:
-        """Note when the first token came; providers begin with chunks that hold none."""
+        """Note when the first token came, and what is said of tokens: a stream that is cut short has no answer.
+
+        Providers begin with chunks that hold no text.
+        """
+        run, used = self._runs.get(run_id), usage_of(getattr(getattr(chunk, "message", None), "usage_metadata", None))
+        if run is not None and used is not None:
+            run.used = used if run.used is None else Usage(*map(sum, zip(run.used, used, strict=True)))
         if token or getattr(getattr(chunk, "message", None), "tool_call_chunks", None):
             self._first_token(run_id)
 
@@ -226,6 +233,7 @@ class AgentStreamsCallback(BaseCallbackHandler):
             run.about["model"] = _name(model)
         usage = _usage(response, message, said)
         if usage is not None:
+            run.used = None
             model_and_provider = {"model": run.about["model"], "provider": run.about["provider"]}
             run.emit(TokenUsage, "usage", **model_and_provider, **usage._asdict())
         self._note_asked(run, [call["id"] for call in getattr(message, "tool_calls", None) or () if call.get("id")])
@@ -311,6 +319,7 @@ class AgentStreamsCallback(BaseCallbackHandler):
         }
         run.ending = {"input_bytes": identity.size_bytes}
         self._runs.begin(run, ToolStart)
+        self._calls.enter(run_id)
 
     @harmless
     def on_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:
@@ -320,12 +329,14 @@ class AgentStreamsCallback(BaseCallbackHandler):
         status: ToolStatus = "error" if failed else "success"
         message = str(content) if failed else None
         size, same = size_bytes(content), result_hash(content)
+        self._calls.leave(run_id)
         self._runs.end(run_id, status, output_bytes=size, error_message=message, result_hash=same)
 
     @harmless
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """End a tool call that raised."""
         status = tool_status(error)
+        self._calls.leave(run_id)
         self._runs.end(run_id, status, error, error_message=None if status == "cancelled" else message_of(error))
 
     @harmless
@@ -333,11 +344,13 @@ class AgentStreamsCallback(BaseCallbackHandler):
         """End a retrieval."""
         texts = [getattr(document, "page_content", None) for document in documents]
         found = sum(size_bytes(text) for text in texts)
+        self._calls.leave(run_id)
         self._runs.end(run_id, "success", output_bytes=found, result_hash=result_hash(texts))
 
     @harmless
     def on_retriever_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """End a retrieval that raised."""
+        self._calls.leave(run_id)
         self._runs.end(run_id, tool_status(error), error, error_message=message_of(error))
 
     # ---- retries -----------------------------------------------------------------------------------------------

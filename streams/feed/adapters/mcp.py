@@ -7,12 +7,10 @@ Never raises into server or client, never waits, and never reports texts: sizes,
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Awaitable, Hashable, Mapping
 from contextvars import ContextVar
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
-from mcp.client import Client
-from mcp.client.session import ClientSession
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.types import CallToolResult, TextContent
 
@@ -27,7 +25,16 @@ _TIMED_OUT: Final = -32001  # what the SDK answers itself when nothing came in t
 _INVALID_PARAMS: Final = -32602
 _WATCHED: Final = "agent_streams_emitter"  # how what watches a client is known again
 _told: Final[ContextVar[object]] = ContextVar("agent_streams_mcp", default=None)
-_Watched = TypeVar("_Watched", Client, ClientSession)
+
+
+class CallsTools(Protocol):
+    """A client, a session, or what a framework wraps around one, such as the OpenAI Agents SDK's servers."""
+
+    def call_tool(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """Call a tool by its name with its arguments; `meta` goes along with the request."""
+
+
+_Watched = TypeVar("_Watched", bound=CallsTools)
 
 
 class AgentStreamsMiddleware:
@@ -81,7 +88,8 @@ def watch(
 
     With a guard (the argument, else the emitter's) a call that is stopped is answered here: an error that says why.
 
-    A call inside a tool call of the same name is that call: the adapter of the agent's framework reports it.
+    A call inside a tool call of the same name is that call: the adapter of the agent's framework reports it, as failed
+    where the server answers so.
     """
     calls = Calls(emitter, agent=agent, session_id=session_id, user_id=user_id, tenant=tenant, guard=guard)
     made = client.call_tool
@@ -93,7 +101,9 @@ def watch(
         around = calls.around
         if around is not None and around.about.get("tool") == name:  # its agent's adapter tells of it
             kwargs["meta"] = {**(kwargs.get("meta") or {}), CALL_KEY: around.call_id}
-            return await made(name, arguments, *args, **kwargs)
+            result = await made(name, arguments, *args, **kwargs)
+            _note_failure(calls, around.id, result)
+            return result
         denial = calls.denial(f"tool:{name}", around)
         if denial is not None:
             return CallToolResult(content=[TextContent(text=str(denial))], is_error=True)
@@ -137,15 +147,26 @@ class _Call:
     @harmless
     def end(self, result: Any) -> None:
         """End a call that was answered; an answer may say that the tool has failed."""
-        if not isinstance(result, Mapping):
-            result = {"isError": getattr(result, "is_error", False), "content": getattr(result, "content", None)}
-        texts = [_text(part) for part in result.get("content") or ()]
-        failed = result.get("isError") is True
+        texts, message = _answer(result)
         output = sum(size_bytes(text) for text in texts)
-        message = "\n".join(text for text in texts if isinstance(text, str)) if failed else None
-        self._calls.end_tool(
-            self.id, output=texts, output_bytes=output, status="error" if failed else None, message=message
-        )
+        status = None if message is None else "error"
+        self._calls.end_tool(self.id, output=texts, output_bytes=output, status=status, message=message)
+
+
+@harmless
+def _note_failure(calls: Calls, run_id: Hashable, result: Any) -> None:
+    _, message = _answer(result)
+    if message is not None:
+        calls.note_failure(run_id, message)
+
+
+def _answer(result: Any) -> tuple[list[Any], str | None]:
+    """Return what an answer holds, and what failed where it says that the tool has failed."""
+    if not isinstance(result, Mapping):
+        result = {"isError": getattr(result, "is_error", False), "content": getattr(result, "content", None)}
+    texts = [_text(part) for part in result.get("content") or ()]
+    failed = result.get("isError") is True
+    return texts, "\n".join(text for text in texts if isinstance(text, str)) if failed else None
 
 
 def _text(part: Any) -> Any:

@@ -84,6 +84,7 @@ class AgentStreamsProcessor(TracingProcessor):
             self._begin_model(span)
         elif kind in _TOOLS:
             self._calls.begin_tool(own, self._enclosing(span), getattr(span.span_data, "name", None) or kind, None)
+            self._calls.enter(own)  # the SDK calls us where the tool will run, and again where it has run
 
     @harmless
     def on_span_end(self, span: Span[Any]) -> None:
@@ -110,6 +111,7 @@ class AgentStreamsProcessor(TracingProcessor):
         agent = span.span_data.name
         if task is not None and task.span_data.type == "task" and task.span_id not in self._first:
             self._first.add(task.span_id)
+            self._calls.mark(span.span_id)  # told again without its task it would be a request of its own
             span = task
         self._calls.begin_request(span.span_id, self._enclosing(span), agent, about, trace_id=span.trace_id)
 
@@ -170,6 +172,7 @@ class AgentStreamsProcessor(TracingProcessor):
             status = "cancelled"
         if status == "success" and span.error is not None:
             status, message = "error", _message(span.error)
+        self._calls.leave(span.span_id)
         self._calls.note_arguments(span.span_id, _arguments(getattr(span.span_data, "input", None)))
         output = getattr(span.span_data, "output", None) or getattr(span.span_data, "result", None)
         self._calls.end_tool(span.span_id, error, status=status, message=message, output=output)

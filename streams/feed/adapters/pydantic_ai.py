@@ -112,6 +112,8 @@ class AgentStreamsCapability(AbstractCapability[Any]):
     def _end_model(self, ctx: RunContext[Any], error: BaseException | None, response: ModelResponse | None) -> None:
         tokens = usage_in("pydantic_ai", getattr(response, "usage", None))
         reason = getattr(response, "finish_reason", None)
+        asked = [part.tool_call_id for part in getattr(response, "parts", ()) if isinstance(part, ToolCallPart)]
+        self._calls.note_asked(_request_id(ctx), asked)
         self._calls.end_model(_request_id(ctx), error, tokens=tokens, reason=reason)
 
     # ---- tools -------------------------------------------------------------------------------------------------
@@ -144,7 +146,9 @@ class AgentStreamsCapability(AbstractCapability[Any]):
     @harmless
     def _begin_tool(self, ctx: RunContext[Any], call: ToolCallPart, tool_def: ToolDefinition, args: Any) -> None:
         run = self._calls.get(str(ctx.run_id))
-        self._calls.begin_tool(_tool_id(ctx, call), run, tool_def.name, args, attempt=ctx.retry + 1)
+        self._calls.begin_tool(
+            _tool_id(ctx, call), run, tool_def.name, args, attempt=ctx.retry + 1, asked=call.tool_call_id
+        )
 
     @harmless
     def _end_tool(self, ctx: RunContext[Any], call: ToolCallPart, error: BaseException | None, result: Any) -> None:

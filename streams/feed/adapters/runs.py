@@ -11,7 +11,8 @@ from threading import Lock
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from streams.event.model import Envelope, ErrorType
+from streams.event.model import Envelope, ErrorType, TokenUsage
+from streams.event.tokens import Usage
 from streams.feed.failure import type_of_end
 from streams.feed.timers import Emits, Session, current_call
 
@@ -33,7 +34,11 @@ class Run:
     otherwise: ErrorType = "other"
     waits: bool = False  # something below has paused for a human
     guessed: bool = False  # the name in `about` is the best there was; the end may know it better
+    failed: str | None = None  # what a server has answered that failed, though the call around it comes back well
+    outer: Hashable | None = None  # what was around whoever entered this run
+    used: Usage | None = None  # what a stream has said of its tokens by now, told if it has no other end
     began_ns: int = field(default_factory=time.monotonic_ns)
+    took_ms: float | None = None  # where the framework says so
     children: dict[Hashable, "Run"] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)  # of a root: how often each tool call was tried
     groups: dict[str, str] = field(default_factory=dict)  # of a root: which tool calls were asked for together
@@ -108,17 +113,26 @@ class Runs:
             # Cancelled work below is not always told to end.
             for child in list(run.children):
                 self.end(child, "cancelled")
+        else:  # what goes on below a call that came back well is held by the one around it
+            run.parent.children |= run.children
         if run.end is None:
             return
+        if run.used is not None and status != "success":
+            whose = {"model": run.about["model"], "provider": run.about["provider"]}
+            run.emit(TokenUsage, "usage", **whose, **run.used._asdict())
+        if run.failed is not None and status == "success":
+            status, fields["error_message"] = "error", run.failed
         failed = type_of_end(status, error, run.otherwise)
         if failed is not None:
             fields["attributes"] = run.session.attributes_and(error_type=failed)
-        run.emit(run.end, "end", duration_ms=run.elapsed_ms(), status=status, **run.about, **run.ending | fields)
+        took_ms = run.elapsed_ms() if run.took_ms is None else run.took_ms
+        run.emit(run.end, "end", duration_ms=took_ms, status=status, **run.about, **run.ending | fields)
 
     def _forget(self, run_id: Hashable) -> Run | None:
         run = self._open.pop(run_id, None)
-        if run is not None and run.parent is not None:
-            run.parent.children.pop(run_id, None)
+        above = run.parent if run is not None else None
+        while above is not None and above.children.pop(run_id, None) is None:
+            above = above.parent
         return run
 
 

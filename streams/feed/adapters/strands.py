@@ -124,6 +124,8 @@ class AgentStreamsHooks(HookProvider):
         run_id, _ = self._calls.attempt(f"{event.invocation_state.get(_key(event))}-model")
         answer: Any = event.stop_response
         metadata = answer.message.get("metadata") or {} if answer is not None else {}
+        parts = answer.message.get("content") or () if answer is not None else ()
+        self._calls.note_asked(run_id, [part["toolUse"]["toolUseId"] for part in parts if "toolUse" in part])
         reason = getattr(answer, "stop_reason", None)
         self._calls.end_model(
             run_id,
@@ -146,7 +148,10 @@ class AgentStreamsHooks(HookProvider):
         if denial := self._calls.denial(f"tool:{event.tool_use['name']}", run, run_id=run_id):
             event.cancel_tool = _Reason(denial)
             return
-        self._calls.begin_tool(run_id, run, event.tool_use["name"], event.tool_use["input"], attempt=attempt)
+        asked = event.tool_use["toolUseId"]
+        self._calls.begin_tool(
+            run_id, run, event.tool_use["name"], event.tool_use["input"], attempt=attempt, asked=asked
+        )
         self._calls.enter(run_id)
 
     @harmless
@@ -160,8 +165,8 @@ class AgentStreamsHooks(HookProvider):
         elif event.result["status"] == "error" and event.exception is None:
             status, message = "error", "\n".join(text for text in texts if isinstance(text, str))
         output = "".join(text for text in texts if isinstance(text, str)) or texts
+        self._calls.leave(run_id)
         self._calls.end_tool(run_id, event.exception, output=output, status=status, message=message)
-        self._calls.enter(None)
 
 
 def _key(event: Any) -> str:

@@ -11,7 +11,8 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.tools import ToolException, tool
 from langchain_scripted import GPT, QUESTION, Scripted, add, agent, asks, config
-from ledger_of import LEDGER, Collected, ledger_of
+from ledger_of import LEDGER, WOVEN, Collected, ledger_of, told_by
+from woven import weaving
 
 from streams.event.model import ModelEnd, ToolEnd
 from streams.feed.adapters.langchain import AgentStreamsCallback
@@ -68,7 +69,12 @@ async def script(*callbacks: AgentStreamsCallback) -> None:
     failing: Any = create_agent(Failing(responses=[]), [], name="planner")
     with pytest.raises(OutOfOrderError):
         await failing.ainvoke(QUESTION, config(*callbacks))
-    endless: Any = create_agent(Endless(responses=[]), [], name="planner")
+    await give_up(Endless(responses=[]), *callbacks)
+
+
+async def give_up(model: Scripted, *callbacks: AgentStreamsCallback) -> None:
+    """Cancel a stream once its first piece is there."""
+    endless: Any = create_agent(model, [], name="planner")
     begun = asyncio.Event()
 
     async def stream() -> None:
@@ -108,7 +114,7 @@ def out() -> Collected:
 async def test_the_script_gives_the_ledger_however_often_it_is_registered(out: Collected, times: int) -> None:
     await script(*(AgentStreamsCallback(out) for _ in range(times)))
 
-    assert ledger_of(out) == LEDGER
+    assert ledger_of(out) == told_by("langchain", LEDGER)
     assert ["success", "error", "success"] == [each.status for each in out.of(ToolEnd)]
     assert "500" in {each.error_code for each in out.of(ModelEnd)}
 
@@ -126,3 +132,35 @@ async def test_callbacks_told_again_in_any_order_change_nothing(out: Collected, 
     assert len(callback.told) > len(once)
     assert out.story() == once
     assert ledger_of(out) == LEDGER
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_the_woven_script_gives_the_ledger(out: Collected, times: int) -> None:
+    expert = agent(AIMessage("3", **TOLD), tools=[], name="expert")
+
+    @tool
+    async def ask() -> str:
+        """Ask the expert."""
+        return str((await expert.ainvoke(QUESTION))["messages"][-1].content)
+
+    async with weaving(out) as does:
+        both = asks(("add", {"a": 1, "b": 2}), ("forecast", {}), **TOLD)
+        tools = [tool(does.add), tool(does.forecast), ask]
+        planner = agent(both, asks(("ask", {}), **TOLD), AIMessage("done", **TOLD), tools=tools)
+        await planner.ainvoke(QUESTION, config(*(AgentStreamsCallback(out) for _ in range(times))))
+
+    assert ledger_of(out) == told_by("langchain", WOVEN)
+
+
+async def test_a_stream_that_is_given_up_has_used_what_it_said(out: Collected) -> None:
+    class Counting(Endless):
+        async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:  # noqa: ARG002  as the base class
+            said: Any = {"input_tokens": 100, "output_tokens": 1, "total_tokens": 101}
+            yield ChatGenerationChunk(message=AIMessageChunk(content="well", usage_metadata=said))
+            await asyncio.Event().wait()
+
+    await give_up(Counting(responses=[]), AgentStreamsCallback(out))
+    ledger = ledger_of(out)
+
+    assert ({"cancelled": 1}, {"cancelled": 1}) == (ledger.requests, ledger.models)
+    assert (100, 1) == ledger.tokens[:2]

@@ -7,11 +7,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from ledger_of import LEDGER, Collected, ledger_of
+from ledger_of import LEDGER, Collected, ledger_of, told_by
+from one_stage import One, totals
+from pydantic_ai import Agent
+from pydantic_ai.models.test import TestModel
 from verdict_records import STOPPED, stopped
 
-from streams.event.model import Envelope, ModelEnd, ModelStart, TokenUsage
+from streams.event.model import Envelope, ModelEnd, ModelStart, TokenUsage, ToolEnd
+from streams.feed.adapters.pydantic_ai import AgentStreamsCapability
+from streams.feed.encode import Encoded, encode_event
 from streams.feed.timers import Session
+from streams.fold.session import GAP_MS
+from streams.stage.sessions import SessionsPartition
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it asks the network when it is imported
 import litellm
@@ -23,6 +30,7 @@ from streams.feed import CallDenied
 from streams.feed.adapters.litellm import AgentStreamsLogger
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of the library, about types of its own
+MINUTE_MS = 60_000
 QUESTION = [{"role": "user", "content": "how much is 1 + 2?"}]
 
 
@@ -79,11 +87,8 @@ async def test_the_script_gives_the_ledger_of_models(out: Collected, registered:
     with pytest.raises(InternalServerError):
         await ask("scripted/broken")
     await until(lambda: len(out.of(ModelEnd)) == 5)
-    ledger = ledger_of(out)
 
-    assert ledger.models == {"success": 4, "error": 1}
-    assert ledger.tokens == LEDGER.tokens
-    assert ledger.errors == {"other": 1}
+    assert ledger_of(out) == told_by("litellm", LEDGER)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -120,6 +125,53 @@ async def test_a_stream_that_is_given_up_has_begun_and_tells_no_tokens(out: Coll
         break
 
     assert out.story() == ["ModelStart gpt-4o"]
+
+
+async def test_a_stream_that_is_given_up_inside_an_agents_request_is_cancelled_with_it(out: Collected) -> None:
+    litellm.callbacks = [AgentStreamsLogger(out)]
+    planner = Agent(TestModel(), name="planner", capabilities=[AgentStreamsCapability(out)])
+
+    @planner.tool_plain
+    async def weather() -> str:
+        """Read no more than the beginning of an answer."""
+        async for _ in await ask(mock_response="it rains", stream=True):
+            break
+        return "rain"
+
+    await planner.run("?")
+    [end] = [each for each in out.of(ModelEnd) if each.model == "gpt-4o"]
+
+    assert (end.status, end.parent_id) == ("cancelled", out.only(ToolEnd).call_id)
+    assert ledger_of(out).requests == {"success": 1}
+
+
+async def test_a_stream_that_is_given_up_outside_of_any_is_abandoned_with_its_session(out: Collected) -> None:
+    litellm.callbacks = [AgentStreamsLogger(out)]
+    async for _ in await ask(mock_response="it is 3", stream=True):
+        break
+    one = One(lambda: SessionsPartition(0, 1, 1))
+    (start,) = (encode_event(each, source=b'"test"', seq=0, redactor=None) for each in out.events)
+    assert isinstance(start, Encoded)
+    began_ms = out.only(ModelStart).time
+    one.state.feed([one.write(start.part, began_ms)])
+    one.state.tick(began_ms + GAP_MS - 1)
+    one.flush()
+
+    assert "model_calls_abandoned" not in totals(one.sent("rollups"))["all", ()]
+    one.state.tick(began_ms + GAP_MS + MINUTE_MS)
+    one.flush()
+    sums = totals(one.sent("rollups"))["all", ()]
+    assert (1, 1) == (sums["model_calls_started"], sums["model_calls_abandoned"])
+
+
+def test_an_end_without_its_start_is_a_call_and_one_told_twice_is_one(out: Collected) -> None:
+    """Providers of one's own are only told of when they end."""
+    logger = AgentStreamsLogger(out)
+    began, ended = (datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC) for second in (0, 1))
+    for _ in range(2):
+        logger.log_success_event(told("c1"), None, began, ended)
+
+    assert out.story() == ["ModelStart gpt-x", "ModelEnd gpt-x"]
 
 
 def told(call: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ledger_of import LEDGER, Collected, ledger_of
+from ledger_of import LEDGER, Collected, ledger_of, told_by
 from mcp.client import Client
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
@@ -58,9 +58,8 @@ def out() -> Collected:
 async def test_a_server_tells_the_ledger_of_tools(out: Collected, times: int) -> None:
     async with Client(serve(*(AgentStreamsMiddleware(out) for _ in range(times)))) as client:
         await script(client)
-    ledger = ledger_of(out)
 
-    assert (ledger.tools, ledger.errors) == (LEDGER.tools, {"tool_error": 1})
+    assert ledger_of(out) == told_by("mcp", LEDGER)
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -69,16 +68,15 @@ async def test_a_client_tells_the_ledger_of_tools(out: Collected, times: int) ->
         for _ in range(times):
             watch(client, out)
         await script(client)
-    ledger = ledger_of(out)
 
-    assert (ledger.tools, ledger.errors) == (LEDGER.tools, {"tool_error": 1})
+    assert ledger_of(out) == told_by("mcp", LEDGER)
 
 
 async def test_a_call_watched_on_both_sides_is_told_once(out: Collected) -> None:
     async with Client(serve(AgentStreamsMiddleware(out))) as client:
         await script(watch(client, out))
 
-    assert ledger_of(out).tools == LEDGER.tools
+    assert ledger_of(out) == told_by("mcp", LEDGER)
 
 
 async def test_a_call_that_an_agents_adapter_tells_of_is_told_once(out: Collected) -> None:

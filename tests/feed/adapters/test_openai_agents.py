@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import random
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -20,14 +21,18 @@ from agents import (
     set_trace_processors,
 )
 from agents.exceptions import UserError
+from agents.mcp import MCPServer
 from agents.models.openai_chatcompletions import OpenAIChatCompletionsModel
-from ledger_of import LEDGER, Collected, ledger_of
+from ledger_of import LEDGER, WOVEN, Collected, ledger_of, told_by
+from mcp.client import Client
 from openai import AsyncOpenAI, InternalServerError
 from openai.types.responses import ResponseOutputMessage, ResponseOutputText
 from verdict_records import STOPPED, stopped
+from woven import forecasts, weaving
 
 from streams.event.model import AgentEnd, AgentStart, Envelope, ModelEnd, ModelStart, TokenUsage, ToolEnd, ToolStart
 from streams.feed import CallDenied
+from streams.feed.adapters.mcp import watch as watch_calls
 from streams.feed.adapters.openai_agents import AgentStreamsProcessor
 from streams.feed.adapters.openai_agents_guard import RunGuard
 from streams.feed.timers import Session
@@ -144,14 +149,119 @@ async def test_the_script_gives_the_ledger(out: Collected) -> None:
     watch(out)
     await script()
 
-    assert ledger_of(out) == LEDGER
+    assert ledger_of(out) == told_by("openai_agents", LEDGER)
 
 
 async def test_registering_twice_changes_nothing(out: Collected) -> None:
     set_trace_processors([AgentStreamsProcessor(out), AgentStreamsProcessor(out)])
     await script()
 
-    assert ledger_of(out) == LEDGER
+    assert ledger_of(out) == told_by("openai_agents", LEDGER)
+
+
+class Repeating(AgentStreamsProcessor):
+    """Keeps every span that was told, to tell it again; some beginnings or ends may be held back."""
+
+    def __init__(self, out: Any, held_back: str = "") -> None:
+        super().__init__(out)
+        self.told: list[tuple[Any, Any]] = []
+        self._held_back = held_back
+
+    def on_span_start(self, span: Any) -> None:
+        self.told.append((super().on_span_start, span))
+        if self._held_back != "beginnings":
+            super().on_span_start(span)
+
+    def on_span_end(self, span: Any) -> None:
+        self.told.append((super().on_span_end, span))
+        if self._held_back != "ends" or span.span_data.type == "task":
+            super().on_span_end(span)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_spans_told_again_in_any_order_change_nothing(out: Collected, seed: int) -> None:
+    processor = Repeating(out)
+    set_trace_processors([processor])
+    await script()
+    once, again = out.story(), list(processor.told)
+    random.Random(seed).shuffle(again)
+    for hook, span in again:
+        hook(span)
+
+    assert out.story() == once
+    assert ledger_of(out) == told_by("openai_agents", LEDGER)
+
+
+async def test_ends_without_their_beginnings_tell_nothing_and_a_request_ends_what_has_none(out: Collected) -> None:
+    set_trace_processors([Repeating(out, "beginnings")])
+    await script()
+    assert out.events == []
+
+    set_trace_processors([Repeating(out, "ends")])
+    await Runner.run(agent(ADD, says()), "?", run_config=THREAD)
+    ledger = ledger_of(out)
+    assert ({"success": 1}, {"cancelled": 2}, {("add", "cancelled"): 1}) == ledger[:3]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_the_woven_script_gives_the_ledger(out: Collected, times: int) -> None:
+    set_trace_processors([AgentStreamsProcessor(out) for _ in range(times)])
+    expert = agent(says(), name="expert")
+
+    @function_tool
+    async def ask() -> str:
+        """Ask the expert."""
+        return str((await Runner.run(expert, "?")).final_output)
+
+    async with weaving(out) as does:
+        planner = agent(says("", ("add", {"a": 1, "b": 2}), ("forecast", {})), says("", ("ask", {})), says())
+        planner.tools = [function_tool(does.add), function_tool(does.forecast), ask]
+        await Runner.run(planner, "?", run_config=THREAD)
+
+    assert ledger_of(out) == told_by("openai_agents", WOVEN)
+
+
+class Served(MCPServer):
+    """A server of the SDK's kind, reached within this process."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__()
+        self._client = client
+
+    @property
+    def name(self) -> str:
+        return "weather"
+
+    async def connect(self) -> None:
+        return
+
+    async def cleanup(self) -> None:
+        return
+
+    async def list_tools(self, *_: Any, **__: Any) -> Any:
+        return (await self._client.list_tools()).tools
+
+    async def call_tool(self, tool_name: str, arguments: dict[str, Any] | None, meta: Any = None) -> Any:
+        return await self._client.call_tool(tool_name, arguments, meta=meta)
+
+    async def list_prompts(self) -> Any:
+        raise NotImplementedError
+
+    async def get_prompt(self, name: str, arguments: dict[str, Any] | None = None) -> Any:
+        raise NotImplementedError
+
+
+async def test_a_tool_of_a_server_of_the_sdks_that_fails_inside_a_good_answer_has_failed(out: Collected) -> None:
+    """Of itself the SDK tells the trace of an answer, and nothing of a failure: the server is watched besides."""
+    watch(out)
+    async with Client(forecasts(out)) as client:
+        planner = agent(says("", ("forecast", {})), says())
+        planner.tools, planner.mcp_servers = [], [watch_calls(Served(client), out)]
+        await Runner.run(planner, "?", run_config=THREAD)
+    [end] = [each for each in out.of(ToolEnd) if each.tool == "forecast"]
+
+    assert (end.status, end.attributes) == ("error", {"error_type": "tool_error"})
+    assert "forecast" in end.error_message
 
 
 async def test_a_request_with_a_tool_is_told_exactly_so(out: Collected) -> None:

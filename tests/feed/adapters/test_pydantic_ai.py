@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from ledger_of import LEDGER, Collected, ledger_of
+from ledger_of import LEDGER, WOVEN, Collected, ledger_of, told_by
 from pydantic_ai import Agent, ModelRetry
 from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
@@ -13,6 +13,7 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.usage import RequestUsage
 from verdict_records import STOPPED, stopped
+from woven import weaving
 
 from streams.event.model import AgentEnd, Envelope, ModelEnd, ModelStart, TokenUsage, ToolEnd, ToolStart
 from streams.feed import CallDenied
@@ -40,7 +41,7 @@ def scripted(*answers: Any) -> FunctionModel:
         part = next(following)
         if isinstance(part, Exception):
             raise part
-        return ModelResponse([part], usage=USAGE, finish_reason="stop")
+        return ModelResponse(part if isinstance(part, list) else [part], usage=USAGE, finish_reason="stop")
 
     async def stream(_: Any, __: AgentInfo) -> AsyncIterator[str]:
         yield "well"
@@ -112,13 +113,30 @@ def out() -> Collected:
 async def test_the_script_gives_the_ledger(out: Collected) -> None:
     await script(AgentStreamsCapability(out))
 
-    assert ledger_of(out) == LEDGER
+    assert ledger_of(out) == told_by("pydantic_ai", LEDGER)
 
 
 async def test_registering_twice_changes_nothing(out: Collected) -> None:
     await script(AgentStreamsCapability(out), AgentStreamsCapability(out))
 
-    assert ledger_of(out) == LEDGER
+    assert ledger_of(out) == told_by("pydantic_ai", LEDGER)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_the_woven_script_gives_the_ledger(out: Collected, times: int) -> None:
+    watched: list[Any] = [AgentStreamsCapability(out) for _ in range(times)]
+    expert = agent(DONE, capabilities=watched, name="expert")
+
+    async def ask() -> str:
+        """Ask the expert."""
+        return (await expert.run("?")).output
+
+    async with weaving(out) as does:
+        model = scripted([ADD, asks("forecast")], asks("ask"), DONE)
+        planner = Agent(model, name="planner", capabilities=watched, tools=[does.add, does.forecast, ask])
+        await planner.run("?", metadata=THREAD)
+
+    assert ledger_of(out) == told_by("pydantic_ai", WOVEN)
 
 
 async def test_a_request_with_a_tool_is_told_exactly_so(out: Collected) -> None:
