@@ -44,8 +44,11 @@ _COMING_BACK: Final = (
 class WorkerProcess:
     """One worker: a program of ours in a process of its own, restartable under the same name."""
 
-    def __init__(self, name: str, command: Sequence[str], folder: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
+        self._settings = settings or {}
         self.log = folder / f"{name}.log"
         self.exits: list[int] = []
         self._command = [sys.executable, *command]
@@ -55,7 +58,9 @@ class WorkerProcess:
     def start(self) -> Self:
         """Start it, or start it again; output is appended."""
         assert not self.running, f"{self.name} runs already"
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PYTHONUNBUFFERED": "1"}
+        environment = {
+            **os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PYTHONUNBUFFERED": "1", **self._settings,
+        }  # fmt: skip
         with self.log.open("ab") as log, self._out.open("ab") as out:
             self._process = subprocess.Popen(self._command, stdout=out, stderr=log, cwd=ROOT, env=environment)
         return self
@@ -132,9 +137,9 @@ class Fleet:
         self.folder = folder
         self.workers: list[WorkerProcess] = []
 
-    def add(self, name: str, command: Sequence[str]) -> WorkerProcess:
-        """Start a worker."""
-        worker = WorkerProcess(name, command, self.folder)
+    def add(self, name: str, command: Sequence[str], settings: Mapping[str, str] | None = None) -> WorkerProcess:
+        """Start a worker, with these settings in its environment."""
+        worker = WorkerProcess(name, command, self.folder, settings)
         self.workers.append(worker)
         return worker.start()
 
