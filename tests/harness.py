@@ -173,7 +173,7 @@ class Broker:
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap
         self._settings: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 2}  # outages are the test's own
-        self._admin = AdminClient(self._settings)
+        self.admin = AdminClient(self._settings)
         self._askers: dict[str, Consumer] = {}
 
     def publish(
@@ -202,21 +202,21 @@ class Broker:
 
     def create(self, topic: str, partitions: int) -> None:
         """Create a plain topic."""
-        self._admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(10)
+        self.admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(10)
 
     def delete_before(self, topic: str, offsets: Mapping[int, int]) -> None:
         """Delete the records below these offsets, as retention does."""
         places = [TopicPartition(topic, number, offset) for number, offset in offsets.items()]
-        for told in self._admin.delete_records(places).values():
+        for told in self.admin.delete_records(places).values():
             told.result(10)
 
     def exists(self, topic: str) -> bool:
         """Is there such a topic?"""
-        return topic in self._admin.list_topics(timeout=10).topics
+        return topic in self.admin.list_topics(timeout=10).topics
 
     def partitions(self, topic: str) -> list[TopicPartition]:
         """Return the partitions of a topic."""
-        found = self._admin.list_topics(topic, timeout=10).topics[topic]
+        found = self.admin.list_topics(topic, timeout=10).topics[topic]
         return [TopicPartition(topic, number) for number in sorted(found.partitions)]
 
     def read(self, topic: str, *, timeout_s: float = 60) -> list[Message]:
@@ -263,7 +263,7 @@ class Broker:
 
     def members(self, group: str) -> int:
         """Return how many members the group has."""
-        return len(self._admin.describe_consumer_groups([group])[group].result(10).members)
+        return len(self.admin.describe_consumer_groups([group])[group].result(10).members)
 
     def _read(self, topic: str, timeout_s: float) -> Iterator[Message]:
         deadline = time.monotonic() + timeout_s

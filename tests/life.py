@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -25,6 +25,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from truth import listed_cost, recount
 
 from streams.topology import Stage
+from streams.worker import topics
+from streams.worker.connection import KafkaConnection
 from streams.worker.loopback import HOST, free_ports
 
 SESSION_MS: Final = 6_000
@@ -32,7 +34,9 @@ TAKEOVER_S: Final = SESSION_MS / 1000 + 10  # the dead one is missed, then its p
 PARTITIONS: Final = {"events": 4, "rollups": 2}
 RATE: Final = 2_000  # a third of what two workers on one slow core fold, so that lag comes from faults alone
 REPEATED: Final = 100  # one record in so many is published twice, as a client's retry would
+SCRAPE_S: Final = 1.0
 BAD: Final = 400  # before one in so many stands a record that is no event
+ENDLESS: Final = 100_000_000
 STANDSTILL_S: Final = 45  # longer without progress on a partition is a failure, whatever the fault
 CONSERVED: Final = frozenset({"received", "applied", "late", "duplicate", "rejected"})
 
@@ -77,6 +81,7 @@ class Life:
         self.group = f"{prefix}workers"
         self.fleet = Fleet(folder)
         self.load = load or Load()
+        self.rate = self.load.rate  # of what is published from `publish_on` on
         self.seed = seed
         self.random = random.Random(seed)
         self.static = static
@@ -91,7 +96,10 @@ class Life:
         self._ports: dict[str, int] = {}
         self._enough = threading.Event()
         self._failed: BaseException | None = None
+        self._stream = enumerate(self.load.events(self.load.count or ENDLESS))
         self._publisher = threading.Thread(target=self._publish)
+        self._trouble = folder / "trouble"
+        self._settings["TROUBLE_FILE"] = str(self._trouble)
 
     # ---- who runs ---------------------------------------------------------------------------------------------
 
@@ -109,26 +117,32 @@ class Life:
         if self._publisher.is_alive():
             self._publisher.join()
 
-    def add(self, name: str) -> WorkerProcess:
-        """Start one more worker; `workers` is the caller's."""
+    def add(self, name: str, *, gate: bool = False) -> WorkerProcess:
+        """Start one more worker, which may have to wait at the gate of tests/troubled.py; `workers` is the caller's."""
         (self._ports[name],) = free_ports(1)
         instance = ["--instance", name] if self.static else []
-        return self._run(name, "worker", "--health-port", str(self._ports[name]), *instance)
+        settings = {"TROUBLE_GATE": "1"} if gate else {}
+        return self._run(name, "worker", "--health-port", str(self._ports[name]), *instance, **settings)
 
-    def _run(self, name: str, command: str, *options: str) -> WorkerProcess:
+    def publish_on(self) -> None:
+        """Go on publishing after `finish`."""
+        self._enough.clear()
+        self._publisher = threading.Thread(target=self._publish)
+        self._publisher.start()
+
+    def _run(self, name: str, command: str, *options: str, **settings: str) -> WorkerProcess:
         there = ("--bootstrap", self.broker.bootstrap, "--prefix", self.prefix)
-        return self.fleet.add(name, [*self._program, command, *there, *options], self._settings)
+        return self.fleet.add(name, [*self._program, command, *there, *options], self._settings | settings)
 
     def _publish(self) -> None:
         try:
-            self.broker.publish(f"{self.prefix}events", self._records(), per_second=self.load.rate)
+            self.broker.publish(f"{self.prefix}events", self._records(), per_second=self.rate)
         except BaseException as error:  # noqa: BLE001  it is the run's to say
             self._failed = error
 
     def _records(self) -> Iterator[tuple[bytes, bytes]]:
-        for number, event in enumerate(self.load.events(self.load.count or 100_000_000)):
-            if self._enough.is_set():
-                return
+        while not self._enough.is_set() and (following := next(self._stream, None)) is not None:
+            number, event = following
             key, value = event["session_id"].encode(), json.dumps(event).encode()
             if number % BAD == BAD - 1:
                 self.bad += 1
@@ -165,6 +179,14 @@ class Life:
                 if sample.name == "agent_worker_lag_offsets":
                     found.setdefault(sample.labels["stage"], set()).add(int(sample.labels["partition"]))
         return found
+
+    def number(self, worker: WorkerProcess, name: str) -> float:
+        """Return one number of a worker's page; 0 where it does not answer."""
+        try:
+            page = scraped(self._ports[worker.name])
+        except OSError:
+            return 0
+        return sum(sample.value for family in page for sample in family.samples if sample.name == name)
 
     def owner(self, stage: Stage, partition: int) -> WorkerProcess:
         """Wait until exactly one running worker shows a partition of a stage, and return it."""
@@ -230,17 +252,28 @@ class Life:
             self.wait_for_load(worker, before[worker.name])
         return took_s
 
-    def pause(self, worker: WorkerProcess, timeouts: int = 2) -> None:
+    def pause(self, worker: WorkerProcess, step: str | None = None, timeouts: int = 2) -> None:
         """Stop a worker for some session timeouts while its successor works, then let it wake up.
+
+        Now, or with a step of tests/troubled.py in the middle of its next transaction.
 
         It ends with 75, when it wakes inside a transaction, or finds its state outdated and loads it anew.
         """
         before = self.loads(worker)
-        worker.pause()
+        if step is None:
+            worker.pause()
+        else:
+            self.trouble(worker, f"stop-in {step}")
+            eventually(lambda: stopped(worker), timeout_s=STANDSTILL_S, what=self.logs)
         self.work_until(time.monotonic() + timeouts * SESSION_MS / 1000)
         worker.resume()
         self.wait_for_load(worker, before)
         self.wait_for_progress()
+
+    def trouble(self, worker: WorkerProcess, what: str) -> None:
+        """Have a worker that runs tests/troubled.py do something to itself."""
+        self._trouble.write_text(what)
+        worker.signal(signal.SIGUSR1)
 
     def roll(self) -> list[float]:
         """Restart all, one after the other, as a deployment does; return the seconds without progress of each."""
@@ -331,10 +364,54 @@ class Life:
             yield from family.samples
 
 
+def stopped(worker: WorkerProcess) -> bool:
+    """Has SIGSTOP reached a process?"""
+    return worker.running and Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
 def scraped(port: int) -> list[Family]:
     """Return the page of metrics at a port; OSError where nobody answers with one."""
     with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=10) as answer:
         return list(text_string_to_metric_families(answer.read().decode()))
 
 
-MakeLife = Callable[..., Life]
+class Watched:
+    """Somebody who reads the exporter's page all the time: no counter may ever shrink, or pass what was published."""
+
+    def __init__(self, life: Life, name: str = "agent_tool_calls_total") -> None:
+        self.scrapes = 0
+        self.faults: list[str] = []
+        self._life = life
+        self._name = name
+        self._done = threading.Event()
+        self._seen: dict[frozenset[tuple[str, str]], float] = {}
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(SCRAPE_S):
+            try:
+                page = scraped(self._life.port)
+            except OSError:  # dead, paused, or loading: no page is better than a wrong one
+                continue
+            self.scrapes += 1
+            self._look({frozenset(s.labels.items()): s.value for f in page for s in f.samples if s.name == self._name})
+
+    def _look(self, now: dict[frozenset[tuple[str, str]], float]) -> None:
+        self.faults += [f"{dict(key)}: {was} became {now.get(key)}" for key, was in self._seen.items()
+                        if now.get(key, 0) < was]  # fmt: skip
+        if sum(now.values()) > self._life.published:
+            self.faults.append(f"{sum(now.values())} calls of {self._life.published} events")
+        self._seen = now
+
+
+async def prepared(bootstrap: str, prefix: str) -> None:
+    """Create the topics of a run."""
+    await topics.create(KafkaConnection(bootstrap=bootstrap), prefix, PARTITIONS)

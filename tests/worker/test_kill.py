@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from life import PARTITIONS, TAKEOVER_S, Life
-
-from streams.worker import topics
-from streams.worker.connection import KafkaConnection
+from life import TAKEOVER_S, Life, prepared
 
 pytestmark = [pytest.mark.kafka, pytest.mark.fault("T2", "T4", "T9", "T20")]
 
@@ -23,7 +20,7 @@ KILLS: Final = 3
 async def test_totals_are_exact_through_kills_pauses_and_a_rolling_restart(
     kafka: str, prefix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, static: bool
 ) -> None:
-    await topics.create(KafkaConnection(bootstrap=kafka), prefix, PARTITIONS)
+    await prepared(kafka, prefix)
     with Life(kafka, prefix, tmp_path, static=static) as life:
         one = life.workers[0]
         takeovers_s = [life.kill(one) for _ in range(KILLS)]
