@@ -37,13 +37,18 @@ REPEATED: Final = 100  # one record in so many is published twice, as a client's
 SCRAPE_S: Final = 1.0
 BAD: Final = 400  # before one in so many stands a record that is no event
 ENDLESS: Final = 100_000_000
-STANDSTILL_S: Final = 45  # longer without progress on a partition is a failure, whatever the fault
+STANDSTILL_S: Final = 120  # longer without progress on a partition is a failure, whatever the fault
 CONSERVED: Final = frozenset({"received", "applied", "late", "duplicate", "rejected"})
 
 
 def drawn_seed() -> int:
     """Return the seed of a long run: another one each time, or the one that FAULT_SEED names."""
     return int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(1_000_000))
+
+
+def times(number: int) -> int:
+    """Return how often a long run repeats a fault: FAULT_TIMES makes it fewer, for trying a test out."""
+    return min(number, int(os.environ.get("FAULT_TIMES") or number))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +109,15 @@ class Life:
     # ---- who runs ---------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        self.workers = [self.add(name) for name in self._names]
-        (self.port,) = free_ports(1)
-        self.exporter = self._run("exporter", "exporter", "--port", str(self.port))
-        self._publisher.start()
-        self.wait_for_progress()
+        try:
+            self.workers = [self.add(name) for name in self._names]
+            (self.port,) = free_ports(1)
+            self.exporter = self._run("exporter", "exporter", "--port", str(self.port))
+            self._publisher.start()
+            self.wait_for_progress()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -12,15 +12,15 @@ from typing import Final, NamedTuple
 import fault_table
 import pytest
 from harness import WorkerProcess, eventually
-from life import PARTITIONS, STANDSTILL_S, TAKEOVER_S, Life, Load, Watched, drawn_seed, prepared
+from life import PARTITIONS, STANDSTILL_S, TAKEOVER_S, Life, Load, Watched, drawn_seed, prepared, times
 
 pytestmark = [pytest.mark.kafka, pytest.mark.long, pytest.mark.timeout(1_500)]
 
-KILLS: Final = 20
+KILLS: Final = times(20)
 APART_S: Final = (5, 25)
-ALL_KILLS: Final = 5
+ALL_KILLS: Final = times(5)
 RECOVERY_S: Final = 60.0  # of everything, from the kill to progress on every partition, with Python's start in it
-JOINS: Final = 10
+JOINS: Final = times(10)
 MANY: Final = {"sessions": 60_000, "tools": 40}  # so that there is something to recover
 LOADED: Final = re.compile(r"partitions_loaded partitions=(\S+) rows=(\d+) ms=(\d+)")
 TROUBLED: Final = (str(Path(__file__).parent.parent / "troubled.py"),)

@@ -12,12 +12,12 @@ import fault_table
 import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from harness import eventually
-from life import Life, Load, Watched, drawn_seed, prepared
+from life import Life, Load, Watched, drawn_seed, prepared, times
 from troubled import STEPS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.long, pytest.mark.timeout(1_500)]
 
-PAUSES: Final = 20
+PAUSES: Final = times(20)
 TROUBLED: Final = (str(Path(__file__).parent.parent / "troubled.py"),)
 # Closes a segment at its next record, and cleans what is closed at once.
 CLEANED: Final = {

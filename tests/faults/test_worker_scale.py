@@ -10,12 +10,12 @@ from typing import Final
 import fault_table
 import pytest
 from harness import eventually
-from life import PARTITIONS, STANDSTILL_S, Life, Load, Watched, drawn_seed, prepared
+from life import PARTITIONS, STANDSTILL_S, Life, Load, Watched, drawn_seed, prepared, times
 
 pytestmark = [pytest.mark.kafka, pytest.mark.long, pytest.mark.timeout(1_200)]
 
 NAMES: Final = ("one", "two", "three", "four")
-ROUNDS: Final = 3
+ROUNDS: Final = times(3)
 SCALE: Final = (4, 2, 4)  # from one
 APART_S: Final = 30
 SCRAPED_S: Final = 15.0  # Prometheus comes by this often, if nobody says otherwise
