@@ -4,7 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ class Hooks:
         self.said: list[dict[str, Any]] = []
         self.faults: list[str] = []
         self.attempts = 0
+        self.before_answer: Callable[[], None] = _nothing  # called when a notice was taken
 
     @property
     def url(self) -> str:
@@ -56,6 +57,7 @@ class Hooks:
             return web.Response(status=400)
         if self.status == 200:
             self.hooked.append(notice)
+            self.before_answer()
         return web.Response(status=self.status)
 
     async def chat(self, request: web.Request) -> web.Response:
@@ -63,6 +65,10 @@ class Hooks:
         if self.status == 200:
             self.said.append(await request.json())
         return web.Response(status=self.status)
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 @asynccontextmanager

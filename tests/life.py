@@ -168,9 +168,9 @@ class Life:
         """Return what a failed assertion should say."""
         return f"FAULT_SEED={self.seed} repeats this run\n{self.fleet.logs()}"
 
-    def committed(self) -> dict[int, int]:
-        """Return the offsets of the first stage."""
-        return self.broker.committed(self.group, f"{self.prefix}events")
+    def committed(self, topic: str = "events") -> dict[int, int]:
+        """Return the offsets of a stage, the first one unless its topic is named."""
+        return self.broker.committed(self.group, f"{self.prefix}{topic}")
 
     def loads(self, worker: WorkerProcess) -> int:
         """Count how often a worker has taken partitions over."""
@@ -209,16 +209,16 @@ class Life:
 
     # ---- time passes ------------------------------------------------------------------------------------------
 
-    def wait_for_progress(self, timeout_s: float = STANDSTILL_S) -> float:
-        """Wait until every partition of the first stage has moved on; return the seconds that took.
+    def wait_for_progress(self, timeout_s: float = STANDSTILL_S, topic: str = "events") -> float:
+        """Wait until every partition of a stage has moved on; return the seconds that took.
 
         Workers that ended with 75 are started again, as a supervisor does.
         """
-        started, before = time.monotonic(), self.committed()
+        started, before = time.monotonic(), self.committed(topic)
 
         def moved() -> bool:
             self.fleet.revive()
-            now = self.committed()
+            now = self.committed(topic)
             ended = not self._publisher.is_alive()  # nothing more to read is no standstill
             return ended or all(now[number] > offset for number, offset in before.items())
 

@@ -6,7 +6,7 @@ of the same events, one after the other, with no worker and no fault.
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +38,7 @@ groups:
          severity: critical}}
 """
 LASTS_S: Final = 300
+Transitions = dict[str, list[tuple[int, str, int]]]
 FAULTS: Final = ("kill", "kill", "pause")
 APART_S: Final = (5, 20)
 FLUSH: Final = 100  # events of a flush where no worker decides it
@@ -84,7 +85,9 @@ async def test_every_transition_is_there_once_and_in_order(kafka: str, prefix: s
             life.work_until(time.monotonic() + life.random.uniform(*APART_S))
         life.finish()
         expected = _judged(load, life.published)
-        eventually(lambda: _told(life) == expected, timeout_s=RESOLVED_S, what=lambda: _different(life, expected))
+        eventually(
+            lambda: _told(life, load) == expected, timeout_s=RESOLVED_S, what=lambda: _different(life, load, expected)
+        )
 
         records = _records(life)
         assert len(records) == len({record["id"] for record, _ in records}), "a transition is there twice"
@@ -97,7 +100,7 @@ async def test_every_transition_is_there_once_and_in_order(kafka: str, prefix: s
     )  # fmt: skip
 
 
-def _judged(load: Timetable, count: int) -> dict[str, list[str]]:
+def _judged(load: Timetable, count: int) -> Transitions:
     """Return what the pure stages say of these events, by tool."""
     stages = Stages(parse_rules(RULES), events=PARTITIONS["events"], rollups=PARTITIONS["rollups"])
     batch: list[dict[str, Any] | bytes] = []
@@ -108,7 +111,7 @@ def _judged(load: Timetable, count: int) -> dict[str, list[str]]:
             batch = []
     stages.publish(batch)
     stages.tick(load.start_ms + count * STEP_MS + CYCLE_MS)
-    return _by_tool(json.loads(value) for _, value in stages.sent("alerts") if value is not None)
+    return _by_tool((json.loads(value) for _, value in stages.sent("alerts") if value is not None), load)
 
 
 def _records(life: Life) -> list[tuple[dict[str, Any], int]]:
@@ -117,21 +120,22 @@ def _records(life: Life) -> list[tuple[dict[str, Any], int]]:
     return [(json.loads(each.value()), each.timestamp()[1]) for each in messages if each.value() is not None]
 
 
-def _told(life: Life) -> dict[str, list[str]]:
-    return _by_tool(record for record, _ in _records(life))
+def _told(life: Life, load: Timetable) -> Transitions:
+    return _by_tool((record for record, _ in _records(life)), load)
 
 
-def _by_tool(records: Iterator[dict[str, Any]]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+def _by_tool(records: Iterable[dict[str, Any]], load: Timetable) -> Transitions:
+    """Return turn of the timetable, state and number of each transition, in order; ids hold the moment of judging."""
+    found: Transitions = {}
     for record in records:
-        found.setdefault(record["labels"]["tool"], []).append(
-            f"{record['state']} {record['transition']} {record['id']}"
-        )
+        tool = record["labels"]["tool"]
+        since_ms = record["active_since_ms"] - load.start_ms - int(tool[-2:]) // 2 * 10_000
+        found.setdefault(tool, []).append((since_ms // CYCLE_MS, record["state"], record["transition"]))
     return found
 
 
-def _different(life: Life, expected: dict[str, list[str]]) -> str:
-    told = _told(life)
+def _different(life: Life, load: Timetable, expected: Transitions) -> str:
+    told = _told(life, load)
     wrong = {tool: (turns, told.get(tool)) for tool, turns in expected.items() if told.get(tool) != turns}
     return f"the transitions; expected and found: {wrong}\n{life.logs()}"
 
