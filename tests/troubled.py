@@ -3,10 +3,11 @@
 `block S`: hold the event loop for S seconds. `stop-in STEP`: SIGSTOP itself in that step of the next transaction.
 `end fetch`, `end drain`: cancel the task that fetches from the broker, or the one that hands on what was fetched.
 With TROUBLE_GATE=1 it imports everything and then waits for SIGUSR2 before it begins.  When it ends it prints what it
-has done as a line of JSON.
+has done as a line of JSON; on SIGQUIT it writes where each of its threads is.
 """
 
 import asyncio
+import faulthandler
 import json
 import os
 import signal
@@ -34,6 +35,7 @@ apps: list[App] = []
 
 def main() -> None:
     """Run the command line, in trouble."""
+    faulthandler.register(signal.SIGQUIT, all_threads=True)
     if os.environ.get("TROUBLE_GATE") == "1":
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
         print("{}", flush=True)  # noqa: T201  read by the test: everything is imported

@@ -238,7 +238,24 @@ def _transaction_error(producer: AIOKafkaProducer) -> BaseException | None:
 
 
 async def _kill(producer: AIOKafkaProducer) -> None:
-    """Close without flushing: what is unsent belongs to a transaction that must not be committed any more."""
+    """Close without flushing: what is unsent belongs to a transaction that must not be committed any more.
+
+    A rebalance that comes meanwhile cancels whoever closes: that waits, or connections would stay open unseen.
+    """
+    ending, cancelled = asyncio.ensure_future(_end(producer)), False
+    while not ending.done():
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            if ending.cancelled():
+                raise
+            cancelled = True
+    ending.result()
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+async def _end(producer: AIOKafkaProducer) -> None:
     producer._closed = True
     _hush(producer)
     producer.client.coordinator_lookup = _closed  # a closed client would look for coordinators for ever

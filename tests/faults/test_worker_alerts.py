@@ -142,7 +142,7 @@ def _different(life: Life, load: Timetable, expected: Transitions) -> str:
 
 def _detected(life: Life, load: Timetable) -> Iterator[int]:
     """Yield how long after the event that broke the limit each alert was written, in ms."""
-    sent_ms = {}
+    sent_ms: dict[str, int] = {}
     for message in life.broker.read(f"{life.prefix}events"):
         if message.value().endswith(b"}"):  # the broken ones are not
             sent_ms.setdefault(json.loads(message.value())["id"], message.timestamp()[1])

@@ -135,6 +135,21 @@ async def test_a_row_that_no_topic_takes_fails_for_good(config: WorkerConfig) ->
     await ours.close()
 
 
+async def test_closing_is_not_left_halfway_by_a_cancellation(config: WorkerConfig) -> None:
+    """A rebalance cancels whoever reloads a partition, who may be closing its writer at that moment."""
+    before = asyncio.all_tasks()
+    ours = await writer(config).fence()
+    await ours.write(Plan([(b"a", b"1")], [], 1), now_ms=0)
+
+    closing = asyncio.ensure_future(ours.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+
+    assert before == asyncio.all_tasks()
+
+
 async def test_closing_ends_every_task(config: WorkerConfig) -> None:
     before = asyncio.all_tasks()
     ours = await writer(config).fence()
