@@ -37,7 +37,8 @@ REPEATED: Final = 100  # one record in so many is published twice, as a client's
 SCRAPE_S: Final = 1.0
 BAD: Final = 400  # before one in so many stands a record that is no event
 ENDLESS: Final = 100_000_000
-STANDSTILL_S: Final = 120  # longer without progress on a partition is a failure, whatever the fault
+STANDSTILL_S: Final = 180  # longer without progress on a partition is a failure, on any machine and whatever the fault
+STOPPED_S: Final = 60  # a worker gives itself 15 s to end
 CONSERVED: Final = frozenset({"received", "applied", "late", "duplicate", "rejected"})
 
 
@@ -253,7 +254,7 @@ class Life:
         for worker in workers:
             worker.signal(signal.SIGKILL)
         for worker in workers:
-            worker.wait(5)
+            worker.wait(STOPPED_S)
             worker.start()
         self.wait_for_progress()
         took_s = time.monotonic() - started
@@ -288,7 +289,7 @@ class Life:
         """Restart all, one after the other, as a deployment does; return the seconds without progress of each."""
         gaps_s = []
         for worker in self.workers:
-            assert worker.stop() == 0, worker.tail()
+            assert worker.stop(STOPPED_S) == 0, worker.tail()
             self.restart(worker)
             gaps_s.append(self.wait_for_progress())
         return gaps_s

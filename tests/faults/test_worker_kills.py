@@ -74,18 +74,18 @@ async def test_a_second_worker_joins_while_the_first_is_half_recovered(kafka: st
     """Every join interrupts a recovery of all partitions, which begins anew for what is left and always ends."""
     await prepared(kafka, prefix)
     seed = drawn_seed()
-    load = Load(seed=seed, fleet=MANY, rate=12_000)
+    load = Load(seed=seed, fleet=MANY, rate=8_000)
     with Life(kafka, prefix, tmp_path, load=load, seed=seed, workers=("one",), program=TROUBLED) as life:
         (one,) = life.workers
         life.work_until(time.monotonic() + 30)
-        life.finish(timeout_s=180)
+        life.finish(timeout_s=600)
         alone_s = _back_alone(life, one)
         life.rate = 1_000
         life.publish_on()
         two = life.add("two", gate=True)
         life.workers.append(two)
         joins = _joins(life, one, two)
-        life.finish(timeout_s=180)
+        life.finish(timeout_s=600)
         assert {-9} == set(two.exits), life.exits()
     met = [join for join in joins if join.reached < 1]
     fault_table.record(

@@ -17,13 +17,13 @@ import msgspec
 import pytest
 import yaml
 from exporting import Writer, create
-from harness import Fleet, WorkerProcess, eventually
+from harness import Broker, Fleet, WorkerProcess, eventually
 from hooks import SECRET, Hooks, hooks
-from life import PARTITIONS, SESSION_MS, STANDSTILL_S, Life, Load, Watched, drawn_seed, prepared, times
+from life import PARTITIONS, SESSION_MS, STANDSTILL_S, STOPPED_S, Life, Load, Watched, drawn_seed, prepared, times
 from noticed import record
 
 from streams.clock import now_ms
-from streams.topology import ALERTS, ROLLUPS_STAGE
+from streams.topology import ALERTS, NOTIFY_CHANGELOG, ROLLUPS_STAGE
 from streams.worker.loopback import HOST, free_ports
 
 pytestmark = [pytest.mark.kafka, pytest.mark.long, pytest.mark.timeout(900)]
@@ -87,7 +87,7 @@ async def test_the_exporter_is_killed_and_paused(kafka: str, prefix: str, tmp_pa
 async def test_notify_is_killed_between_delivery_and_commit(kafka: str, prefix: str, tmp_path: Path) -> None:
     """People are told everything, and what they are told twice carries the same id."""
     await create(kafka, prefix)
-    writer, (port,) = Writer(kafka, prefix), free_ports(1)
+    writer, broker, (port,) = Writer(kafka, prefix), Broker(kafka), free_ports(1)
     async with hooks() as taken:
         there = ["--bootstrap", kafka, "--prefix", prefix, "--port", str(port)]
         with Fleet(tmp_path) as fleet:
@@ -103,7 +103,7 @@ async def test_notify_is_killed_between_delivery_and_commit(kafka: str, prefix: 
             writer.commit([each for number in range(NOTICES) for each in _said(f"tool-{number}", "resolved", 2)])
             wanted = {f"tool-{number}-{turn}" for number in range(NOTICES) for turn in (1, 2)}
             await _until(lambda: wanted == set(taken.ids), "everything to be told", notify)
-            assert notify.stop() == 0
+            assert notify.stop(STOPPED_S) == 0
     told = Counter(taken.ids)
     assert [] == taken.faults
     assert max(told.values()) <= 2, told
@@ -114,6 +114,12 @@ async def test_notify_is_killed_between_delivery_and_commit(kafka: str, prefix: 
         "T22", "notify-killed", kills=NOTICES, notices=len(wanted), missing=0,
         told_twice_with_the_same_id=sum(count == 2 for count in told.values()),
     )  # fmt: skip
+
+
+def _stored(broker: Broker, prefix: str) -> list[bytes]:
+    """Return the rows that say of a tool's alert that it was delivered."""
+    tables = broker.rows(prefix + NOTIFY_CHANGELOG.suffix)
+    return [key for table in tables.values() for key in table if b"tool-" in key]
 
 
 def _kill_when_told(taken: Hooks, notify: WorkerProcess, *, after_answer: bool) -> None:

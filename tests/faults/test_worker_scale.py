@@ -10,7 +10,7 @@ from typing import Final
 import fault_table
 import pytest
 from harness import eventually
-from life import PARTITIONS, STANDSTILL_S, Life, Load, Watched, drawn_seed, prepared, times
+from life import PARTITIONS, STANDSTILL_S, STOPPED_S, Life, Load, Watched, drawn_seed, prepared, times
 
 pytestmark = [pytest.mark.kafka, pytest.mark.long, pytest.mark.timeout(1_200)]
 
@@ -34,7 +34,7 @@ async def test_four_workers_are_rolled_and_nothing_is_folded_twice(kafka: str, p
     with Life(kafka, prefix, tmp_path, load=load, seed=seed, workers=NAMES, program=TROUBLED) as life:
         gaps_s = [gap_s for _ in range(ROUNDS) for gap_s in life.roll()]
         life.finish()
-        assert [0] * len(NAMES) == [worker.stop() for worker in life.workers]
+        assert [0] * len(NAMES) == [worker.stop(STOPPED_S) for worker in life.workers]
 
         folded = sum(report["records"] for worker in life.workers for report in worker.reports())
         logged = sum(len(life.broker.read(f"{prefix}{topic}")) for topic in PARTITIONS)
@@ -74,7 +74,7 @@ async def test_workers_are_scaled_out_and_in_under_load(kafka: str, prefix: str,
 def _scaled(life: Life, count: int) -> float:
     """Start or stop workers until there are so many; return the seconds until each partition has one owner."""
     for worker in life.workers[count:]:
-        assert worker.stop() == 0, worker.tail()
+        assert worker.stop(STOPPED_S) == 0, worker.tail()
     for worker in life.workers[:count]:
         if not worker.running:
             worker.start()
