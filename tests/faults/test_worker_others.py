@@ -95,11 +95,14 @@ async def test_notify_is_killed_between_delivery_and_commit(kafka: str, prefix: 
             notify = fleet.add("notify", command)
             for number in range(NOTICES):
                 await _until(lambda: _ready(port), "notify", notify)
+                await _until(lambda number=number: len(_stored(broker, prefix)) == number, "what is told again", notify)  # type: ignore[misc]  # as above
                 _kill_when_told(taken, notify, after_answer=number % 2 == 1)
                 writer.commit(_said(f"tool-{number}", "firing", 1))
                 await _until(lambda: not notify.running, f"the death of number {number}", notify)
                 notify.wait(1)
                 notify.start()
+            # What is over before it is known that somebody was told of it, nobody is told.
+            await _until(lambda: len(_stored(broker, prefix)) == NOTICES, "the deliveries to be stored", notify)
             writer.commit([each for number in range(NOTICES) for each in _said(f"tool-{number}", "resolved", 2)])
             wanted = {f"tool-{number}-{turn}" for number in range(NOTICES) for turn in (1, 2)}
             await _until(lambda: wanted == set(taken.ids), "everything to be told", notify)
