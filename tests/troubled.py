@@ -30,7 +30,6 @@ STEPS: Final = {
     "offsets": "send_offsets_to_transaction",
     "commit": "commit_transaction",
 }
-AGAIN_S: Final = 0.5
 apps: list[App] = []
 
 
@@ -87,10 +86,9 @@ def _end(what: str) -> None:
         if what == "fetch":
             thread = app.consumer._thread
             thread.thread_loop.call_soon_threadsafe(thread._consumer._fetcher._fetch_task.cancel)
-        elif app._fetcher._drainer is None:  # a rebalance is not done yet
-            asyncio.get_running_loop().call_later(AGAIN_S, _end, what)
-        else:
-            app._fetcher._drainer.cancel()
+        else:  # the only task of Faust's service of that name
+            for task in app._fetcher._futures:
+                task.cancel()
 
 
 if __name__ == "__main__":
