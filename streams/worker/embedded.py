@@ -125,6 +125,13 @@ class EmbeddedKafka:
         self._processes.pop(number).communicate()  # closes the leash and waits for it
         _wait_released(self._nodes[number - 1])
 
+    def end(self, number: int = 1) -> None:
+        """End one node as a deployment does (SIGTERM): it hands over what it leads; by force after `STOP_TIMEOUT_S`."""
+        self._processes[number].terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._processes[number].wait(STOP_TIMEOUT_S)
+        self.kill(number)
+
     def pause(self, number: int = 1) -> None:
         """Freeze one node (SIGSTOP): its connections stay open and nothing answers."""
         self._signal(number, signal.SIGSTOP)
@@ -139,10 +146,7 @@ class EmbeddedKafka:
         After `kill` this takes up to `broker.session.timeout.ms` (3 s): the old registration has to end first.
         """
         if number in self._processes:
-            self._processes[number].terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._processes[number].wait(STOP_TIMEOUT_S)
-            self.kill(number)
+            self.end(number)
         node = self._nodes[number - 1]
         self._spawn(node)
         self._wait_ready(node, timeout_s)
