@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import msgpack
 import yaml
 from fleet import Event
 from fleet import Fleet as Agents
@@ -25,9 +26,10 @@ from life import Life, Load
 TOOLS: Final = 20
 STRICKEN: Final = 6  # tools per storm
 LIMITS: Final = tuple(range(100, 2_600, 100))  # of a tool's calls ever
-WINDOW_S: Final = 20  # longer than any pause of the brokers, or alerts would rightly end within a storm
+WINDOW_S: Final = 40  # longer than any pause of the brokers, or alerts would rightly end within a storm
 FAILURES: Final = 15  # within the window
 _HEARD_S: Final = 60.0
+_META: Final = b"m"  # the key of the row that says where its partition reads on, which is its first number
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,10 @@ class Alerts:
         for each in records:
             lives.setdefault((each["alert"], each["labels"]["tool"]), []).append(each["state"])
             numbers.setdefault(each["fingerprint"], []).append(each["transition"])
-        assert expected(load, calls) == lives
+        wanted = expected(load, calls)
+        both = wanted.keys() | lives.keys()
+        wrong = {key: (wanted.get(key), lives.get(key)) for key in both if wanted.get(key) != lives.get(key)}
+        assert not wrong, f"alerts, expected and found: {wrong}"
         assert all(each == sorted(set(each)) for each in numbers.values()), numbers
         return len(records)
 
@@ -144,6 +149,18 @@ class BrokerLife(Life):
         there = ("--bootstrap", self._via.get(name, self.broker.bootstrap), "--prefix", self.prefix)
         return self.fleet.add(name, [*self._program, command, *there, *options], self._settings)
 
+    def check_durable(self) -> None:
+        """Whatever the group has committed, the changelog holds: its meta row says where to read on."""
+        for source, changelog in (("events", "sessions.changelog"), ("rollups", "rollups.changelog")):
+            committed = self.broker.committed(self.group, f"{self.prefix}{source}")
+
+            def held(changelog: str = changelog, committed: dict[int, int] = committed) -> bool:
+                tables = self.broker.rows(f"{self.prefix}{changelog}")
+                return all(_next_offset(tables[number]) >= offset for number, offset in committed.items())
+
+            # The marks of one transaction are written one partition after the other.
+            eventually(held, timeout_s=_HEARD_S, what=lambda: f"{changelog} to hold {committed}\n{self.logs()}")  # noqa: B023  called at once
+
 
 class Memory:
     """The memory of processes, looked at now and then; bytes."""
@@ -154,12 +171,12 @@ class Memory:
         self._first: dict[str, int] = {}
 
     def look(self) -> None:
-        """Look at each that runs; one that was started anew is another."""
+        """Look at each that runs; one that was started anew is compared with the one before it."""
         for process in self._processes:
             if process.running:
-                name, resident = f"{process.name}-{process.pid}", _resident_bytes(process.pid)
-                self._first.setdefault(name, resident)
-                self._most[name] = max(self._most.get(name, 0), resident)
+                resident = _resident_bytes(process.pid)
+                self._first.setdefault(process.name, resident)
+                self._most[process.name] = max(self._most.get(process.name, 0), resident)
 
     @contextmanager
     def watched(self) -> Iterator["Memory"]:
@@ -180,8 +197,12 @@ class Memory:
             watching.join()
 
     def growth_bytes(self) -> int:
-        """Return the most that one of those has grown by which were there from the beginning."""
+        """Return the most that one of them has grown by since the first look."""
         return max(most - self._first[name] for name, most in self._most.items())
+
+
+def _next_offset(rows: Mapping[bytes, bytes]) -> int:
+    return int(msgpack.unpackb(rows[_META], strict_map_key=False)[0]) if _META in rows else 0
 
 
 def _resident_bytes(pid: int) -> int:

@@ -66,6 +66,7 @@ class Site:
         failing = self.load.turn()
         end(node)
         self.back_s[name] = self.life.wait_for_progress(BACK_S)
+        self.life.check_durable()
         self.cluster.restart(node)
         self.life.wait_for_progress(BACK_S)
         self.alerts.wait_for_storm(failing)

@@ -210,6 +210,7 @@ def test_a_worker_paused_for_longer_than_its_session(run: Callable[[], Counted],
         assert set(paused.exits) <= {75}
 
 
+@pytest.mark.fault("T7", "T8")
 async def test_a_broker_that_is_away_for_longer_than_a_session(tmp_path: Path) -> None:
     """Transactions end in doubt; the workers go on by themselves when it is back."""
     with EmbeddedKafka(tmp_path / "kafka") as broker:
