@@ -115,15 +115,15 @@ class Alerts:
         records = self.records()
         assert [] == [name for name, times in Counter(each["id"] for each in records).items() if times > 1]
         lives: dict[tuple[str, str], list[str]] = {}
-        numbers: dict[str, list[int]] = {}
+        turns: dict[str, list[tuple[int, int]]] = {}
         for each in records:
             lives.setdefault((each["alert"], each["labels"]["tool"]), []).append(each["state"])
-            numbers.setdefault(each["fingerprint"], []).append(each["transition"])
+            turns.setdefault(each["fingerprint"], []).append((each["incarnation"], each["transition"]))
         wanted = expected(load, calls)
         both = wanted.keys() | lives.keys()
         wrong = {key: (wanted.get(key), lives.get(key)) for key in both if wanted.get(key) != lives.get(key)}
         assert not wrong, f"alerts, expected and found: {wrong}"
-        assert all(each == sorted(set(each)) for each in numbers.values()), numbers
+        assert [] == [(name, each) for name, each in turns.items() if each != sorted(set(each))]
         return len(records)
 
 
