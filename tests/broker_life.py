@@ -145,9 +145,9 @@ class BrokerLife(Life):
         super().__init__(*arguments, **options)
         self._via = via or {}
 
-    def _run(self, name: str, command: str, *options: str) -> WorkerProcess:
+    def _run(self, name: str, command: str, *options: str, **settings: str) -> WorkerProcess:
         there = ("--bootstrap", self._via.get(name, self.broker.bootstrap), "--prefix", self.prefix)
-        return self.fleet.add(name, [*self._program, command, *there, *options], self._settings)
+        return self.fleet.add(name, [*self._program, command, *there, *options], {**self._settings, **settings})
 
     def check_durable(self) -> None:
         """Whatever the group has committed, the changelog holds: its meta row says where to read on."""
