@@ -23,7 +23,7 @@ from streams.worker.config import WorkerConfig
 from streams.worker.connection import KafkaConnection
 from streams.worker.embedded import EmbeddedKafka
 
-pytestmark = [pytest.mark.kafka, pytest.mark.long]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(1_200), pytest.mark.long]
 
 RATE: Final = 1_000  # three brokers share the machine with all else
 BACK_S: Final = 60.0

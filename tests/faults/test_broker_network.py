@@ -17,7 +17,7 @@ from network import Network, behind
 from streams.worker import topics
 from streams.worker.connection import KafkaConnection
 
-pytestmark = [pytest.mark.kafka, pytest.mark.long]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(1_200), pytest.mark.long]
 
 PREFIX: Final = "slow."
 RATE: Final = 2_000

@@ -19,7 +19,7 @@ from network import Network, behind
 from streams.worker import topics
 from streams.worker.connection import KafkaConnection
 
-pytestmark = [pytest.mark.kafka, pytest.mark.long]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(1_200), pytest.mark.long]
 
 PREFIX: Final = "away."
 RATE: Final = 1_000

@@ -27,7 +27,7 @@ from streams.worker.connection import KafkaConnection
 from streams.worker.embedded import EmbeddedKafka
 from streams.worker.loopback import free_ports
 
-pytestmark = [pytest.mark.kafka, pytest.mark.long, pytest.mark.fault("T17")]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(1_200), pytest.mark.long, pytest.mark.fault("T17")]
 
 PREFIX: Final = "full."
 RATE: Final = 1_000
