@@ -25,7 +25,7 @@ from life import Life, Load
 
 TOOLS: Final = 20
 STRICKEN: Final = 6  # tools per storm
-LIMITS: Final = tuple(range(100, 2_600, 100))  # of a tool's calls ever
+LIMITS: Final = tuple(range(200, 6_200, 200))  # of a tool's calls ever; a run makes 2,500 to 5,000
 WINDOW_S: Final = 40  # longer than any pause of the brokers, or alerts would rightly end within a storm
 FAILURES: Final = 15  # within the window
 _HEARD_S: Final = 60.0
