@@ -170,6 +170,7 @@ class SessionRow(Struct, array_like=True, gc=False):
 _HEAD: Final = struct.Struct(">B??qq")
 ROW_CODEC: Final = 1
 HEAD_BYTES: Final = _HEAD.size
+unpack_head: Final = _HEAD.unpack_from  # the fields of `Head` as a plain tuple, for whoever looks at a million of them
 
 _decoder: Final = msgspec.msgpack.Decoder(SessionRow)
 

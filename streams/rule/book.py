@@ -262,11 +262,11 @@ class AlertBook:
         """Let a verdict act on an alert."""
         return self._settle(self._lanes[rule.name, rule.over], key, verdict, now_ms)
 
-    def arm(self, over: str, key: Key, now_ms: int) -> None:
-        """Have a row judged at the next call of `due` by every rule that time can move; for rows just loaded."""
+    def arm(self, over: str, keys: Sequence[Key], now_ms: int) -> None:
+        """Have rows judged at the next calls of `due` by every rule that time can move; for rows just loaded."""
         for lane in self._over.get(over, ()):
             if lane.rule.pace is not Pace.TOUCH:
-                lane.watch.add(key, now_ms)
+                lane.watch.add_all(keys, now_ms)
 
     def arms(self, over: str, *, in_flight: bool = True) -> bool:
         """Is there a rule that `arm` matters for; rows with nothing in flight have no age, but may be silent."""

@@ -4,7 +4,7 @@ Never early and at most one slot late.  A key that is touched often costs one di
 kept unless the new one is earlier, and whoever looks at the key then sets the next.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from heapq import heappop, heappush
 from typing import Final, Generic, TypeVar
 
@@ -42,6 +42,18 @@ class Watch(Generic[K]):
         else:
             keys.append(key)
         self._standing[key] = slot
+
+    def add_all(self, keys: Iterable[K], due_ms: int) -> None:
+        """Do what `add` does, for many keys and one moment."""
+        slot = -(-due_ms // SLOT_MS)
+        standing = self._standing
+        fresh = [key for key in dict.fromkeys(keys) if (known := standing.get(key)) is None or known > slot]
+        if not fresh:
+            return
+        if slot not in self._slots:
+            heappush(self._heads, slot)
+        self._slots.setdefault(slot, []).extend(fresh)
+        standing.update(dict.fromkeys(fresh, slot))
 
     def stands(self, key: K, by_ms: int) -> bool:
         """Return whether a key will be looked at by a moment, or by then and one slot."""

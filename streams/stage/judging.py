@@ -1,6 +1,6 @@
 """Alerts and breakers of one partition, as a stage sees them: rows to judge in, rows to store and records out."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from streams.fold.rollup import BreakerOrder
@@ -138,10 +138,10 @@ class Judging:
         if tripped is not None:
             self._tripped.append(tripped)
 
-    def arm(self, over: str, key: Key, now_ms: int, *, in_flight: bool = True) -> None:
-        """Have a row that was just loaded judged at the next step, if time alone can move it."""
+    def arm(self, over: str, keys: Sequence[Key], now_ms: int, *, in_flight: bool = True) -> None:
+        """Have rows that were just loaded judged at the next steps, if time alone can move them."""
         if self._alerts.arms(over, in_flight=in_flight):
-            self._alerts.arm(over, key, now_ms)
+            self._alerts.arm(over, keys, now_ms)
 
     def load(self, key: bytes, value: bytes) -> bool:
         """Take a stored row if it is one of these; returns whether it was."""

@@ -166,7 +166,7 @@ class RollupsPartition:
         for keyed in self._keyed.values():
             if keyed.row.ordinal >= 0:
                 self._targets[keyed.row.dimension, keyed.row.labels] = keyed
-            self._judging.arm(keyed.row.dimension, keyed.row.labels, self._clock)
+            self._judging.arm(keyed.row.dimension, (keyed.row.labels,), self._clock)
 
     def _take_meta(self, stored: bytes) -> None:
         meta = decode_meta(self._partition, stored)

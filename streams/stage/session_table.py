@@ -23,7 +23,7 @@ class SessionTable:
 
     def __init__(self, partition: int) -> None:
         self.rows: dict[RowKey, Any] = {}
-        self._partition = partition
+        self.partition = partition
         self._young: set[RowKey] = set()  # touched in this period
         self._old: set[RowKey] = set()  # touched in the last one
         self._aged_ms = -1
@@ -45,7 +45,7 @@ class SessionTable:
         try:
             return unpack(stored)
         except (msgspec.MsgspecError, ValueError) as error:
-            raise unreadable(self._partition, row_key(key), error) from error
+            raise unreadable(self.partition, row_key(key), error) from error
 
     def longest_idle(self, idle: IdleWheel) -> RowKey | None:
         """Find the row that nobody has touched for longest, to the minute; its deadline is taken."""

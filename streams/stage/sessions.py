@@ -10,7 +10,7 @@ from typing import Any, Final
 from streams.event.codec import MS_END, RECORD_BYTES_MAX, Rejected, decode_one, decode_record, time_ms, untimely
 from streams.event.custom import NO_CUSTOMS, Customs
 from streams.event.model import Envelope, Payload
-from streams.fold import measure, session
+from streams.fold import measure
 from streams.fold.apply import apply, count_session, end
 from streams.fold.cells import Cells
 from streams.fold.dedup import IdWindow
@@ -34,6 +34,7 @@ from streams.stage.keys import partition_of
 from streams.stage.loading import UNREADABLE, compact, known_log
 from streams.stage.plan import Anchor, Plan, Row, Send, SourceRecord
 from streams.stage.readings import SessionReading
+from streams.stage.restoring import restore
 from streams.stage.session_rows import META_KEY, Meta, read_row_key, row_key, stamped
 from streams.stage.session_table import SessionTable
 from streams.stage.trust import outcomes_of
@@ -82,7 +83,6 @@ class SessionsPartition:
         self._arming = Arming()
         self._erasing = Erasing()
         self._loading: dict[bytes, bytes] = {}
-        self._torn: list[tuple[str, str]] = []  # closed rows that are newer than the meta row
 
     # ---- state --------------------------------------------------------------------------------------------------
 
@@ -119,18 +119,22 @@ class SessionsPartition:
         meta = loading.pop(META_KEY, None)
         if meta is not None:
             self._take_meta(meta)
-        for key, value in loading.items():
+        found = restore(loading, self._table, self._idle, self._closed, self._next, self._clock)
+        self._replay_below = found.replay_below
+        self._judging.arm(SESSION, found.waiting, self._clock)
+        self._judging.arm(SESSION, found.quiet, self._clock, in_flight=False)
+        for key, value in found.others:
             try:
                 if key[:1] == b"i":
                     self._ids.load(int(key[1:]), value)
                 elif not any(keep.load(key, value) for keep in (self._cells.norms, self._erasing, self._judging)):
-                    self._take_row(read_row_key(key), value)
+                    raise ValueError("no row has such a key")
             except UNREADABLE as error:
                 raise session_rows.unreadable(self._partition, key, error) from error
         self._ids.loaded()
         self._judging.loaded()
         self._erasing.loaded(self._meta.erased if self._meta else 0)
-        for torn in self._table.torn(self._torn, self._next):
+        for torn in self._table.torn(found.torn, self._next):
             self._beside[torn] = None
 
     def _take_meta(self, stored: bytes) -> None:
@@ -140,25 +144,6 @@ class SessionsPartition:
         self._watermark, self._clock = meta.watermark_ms, meta.clock_ms
         self._judging.newest_incarnation = meta.incarnation
         self._judging.trust.load(meta.marks, *outcomes_of(self.counters()))
-
-    def _take_row(self, key: RowKey, value: bytes) -> None:
-        head = session.head(value)
-        if head.codec != session.ROW_CODEC:
-            raise session_rows.newer(
-                self._partition, f"a row has version {head.codec}, this program reads {session.ROW_CODEC}"
-            )
-        if head.stamp >= max(self._next, self._replay_below):
-            self._replay_below = head.stamp + 1
-        due_ms = head.seen_ms + (CLOSED_KEPT_MS if head.ended else GAP_MS)
-        if isinstance(key, tuple) and len(key) == 2:
-            self._closed.add(due_ms, key)
-            if head.stamp >= self._next:
-                self._torn.append(key)
-            return
-        self._idle.add(min(due_ms, self._clock + GAP_MS), key)
-        self._rows[key] = value
-        if isinstance(key, str) and not head.ended:
-            self._judging.arm(SESSION, (key,), self._clock, in_flight=head.in_flight)
 
     # ---- records ------------------------------------------------------------------------------------------------
 

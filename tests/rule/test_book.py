@@ -127,7 +127,7 @@ def test_a_loaded_row_is_looked_at_once_it_is_armed() -> None:
     assert book.arms("session", in_flight=True)
     assert not book.arms("session", in_flight=False)
     assert not book.arms("model")
-    book.arm("tool", KEY, NOW_MS)
+    book.arm("tool", [KEY], NOW_MS)
 
     assert [rule.name for rule, _ in book.due(NOW_MS)] == ["Q"]
 
