@@ -21,6 +21,7 @@ from streams.profiles import PRODUCTION, WORKER_DEFAULTS
 from streams.rule.declared import EXAMPLE as CUSTOM_EXAMPLE
 from streams.rule.declared import read_customs
 from streams.rule.faults import Faults
+from streams.session_settings import SessionSettings
 from streams.variables import EMITTER
 from streams.web_settings import WEB_FIELDS, check_web
 
@@ -42,7 +43,7 @@ _ADDRESSES: Final = rf"^(?:{_ADDRESS})(?:,\s*(?:{_ADDRESS}))*$"
 _TOPIC_CHARS: Final = r"^[A-Za-z0-9._-]*$"  # what Kafka takes in a topic name
 
 
-class Settings(OutputSettings, IngestSettings):
+class Settings(SessionSettings, OutputSettings, IngestSettings):
     """Everything that can be set; `load` is how one is made."""
 
     model_config = SettingsConfigDict(
@@ -63,7 +64,7 @@ class Settings(OutputSettings, IngestSettings):
     kafka_sasl_username: str | None = Field(default=None, description="The user to log in as.")
     kafka_sasl_password: SecretStr | None = Field(default=None, description="The user's password.")
     kafka_ssl_cafile: Path | None = Field(
-        default=None, description="Certificate authorities to trust (PEM). Without it: the system's."
+        default=None, description="Authorities to trust (PEM). Without: the system's."
     )
     kafka_ssl_certfile: Path | None = Field(default=None, description="Our certificate, where brokers ask for one.")
     kafka_ssl_keyfile: Path | None = Field(default=None, description="The key of our certificate.")

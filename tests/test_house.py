@@ -26,7 +26,7 @@ TOP_LEVEL: Final = {
     "stage": {"errors", "topology"},
     "worker": {"", "errors", "topology", "settings", "clock", "profiles"},
 }
-# What the top level may take: the first six are leaves; settings compose the policies of the rules.
+# What the top level may take: the first seven are leaves; settings compose the policies of the rules.
 TOP_LEVEL_TAKES: Final = {
     "": set[str](),
     "errors": set[str](),
@@ -34,11 +34,13 @@ TOP_LEVEL_TAKES: Final = {
     "clock": set[str](),
     "variables": set[str](),
     "profiles": set[str](),
+    "session_settings": set[str](),
     "output_settings": {"rule", "profiles", "variables"},
     "web_settings": {"rule", "variables"},
     "ingest_settings": {"web_settings"},
     "settings": {
         "rule", "errors", "topology", "variables", "profiles", "output_settings", "ingest_settings", "web_settings",
+        "session_settings",
     },
     "__main__": {"", "errors"},  # commands are imported by name, when they are called
 }  # fmt: skip

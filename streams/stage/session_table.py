@@ -3,8 +3,8 @@
 Decides what is packed when.  Never creates, ends or deletes a row: the partition does, in `rows`.
 """
 
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Collection, Iterable
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -16,16 +16,26 @@ from streams.stage.session_rows import row_key, unreadable
 
 EVICT_TRIES: Final = 64  # stale deadlines skipped per eviction
 PACK_AFTER_MS: Final = 60_000  # rows untouched for this long are kept as bytes
+PACK_PER_STEP: Final = 2_000  # 30 ms: a wave of sessions that fell silent together never holds the loop
+
+
+class Bounds(NamedTuple):
+    """Sessions that a partition remembers, and those that are objects: twice as many at most, and two flushes."""
+
+    rows: int = 1_000_000  # beyond it the one idle for longest is ended and counted
+    active: int = 100_000  # some 450 MB while they are folded into
 
 
 class SessionTable:
     """Rows by key: `LiveRow`, or its bytes."""
 
-    def __init__(self, partition: int) -> None:
+    def __init__(self, partition: int, bounds: Bounds = Bounds()) -> None:  # noqa: B008  never changed
         self.rows: dict[RowKey, Any] = {}
+        self.bounds = bounds
         self.partition = partition
         self._young: set[RowKey] = set()  # touched in this period
         self._old: set[RowKey] = set()  # touched in the last one
+        self._cold: list[RowKey] = []  # to be packed, if nothing has touched them since
         self._aged_ms = -1
 
     def all(self) -> Iterable[tuple[RowKey, LiveRow]]:
@@ -67,18 +77,39 @@ class SessionTable:
             if row is None or row.stamp < next_offset:
                 yield row_key((session_id, incarnation))
 
-    def touched(self, keys: Iterable[RowKey]) -> None:
-        """Note rows that changed: they are not packed for a period."""
-        self._young.update(keys)
+    @property
+    def full(self) -> bool:
+        """Must a row go before another one comes?"""
+        return len(self.rows) >= self.bounds.rows
 
-    def age(self, now_ms: int, dirty: dict[RowKey, LiveRow]) -> None:
-        """Pack the rows that were touched in neither of the last two periods, once a period."""
-        if now_ms - self._aged_ms < PACK_AFTER_MS:
-            return
-        self._aged_ms = now_ms
-        rows = self.rows
-        for key in self._old - self._young:
-            row = rows.get(key)
-            if isinstance(row, LiveRow) and key not in dirty:
-                rows[key] = row.pack()
+    def touched(self, keys: Collection[RowKey]) -> None:
+        """Note rows that changed, none of which is dirty any more: they are not packed for a period.
+
+        A period ends early when it has touched as many rows as may be active; then as many are packed as were touched.
+        """
+        self._young.update(keys)
+        if len(self._young) > self.bounds.active:
+            self._turn()
+        if len(self._young) + len(self._old) > self.bounds.active:
+            self._pack(2 * len(keys), ())
+
+    def age(self, now_ms: int, dirty: Collection[RowKey]) -> None:
+        """Pack rows that were touched in neither of the last two periods, some at a time."""
+        if now_ms - self._aged_ms >= PACK_AFTER_MS:
+            self._aged_ms = now_ms
+            self._turn()
+        if self._cold:
+            self._pack(PACK_PER_STEP, dirty)
+
+    def _turn(self) -> None:
+        self._cold.extend(self._old - self._young)
         self._old, self._young = self._young, set()
+
+    def _pack(self, most: int, dirty: Collection[RowKey]) -> None:
+        """Take keys that have been cold for longest, and pack those that still are."""
+        rows, young, old = self.rows, self._young, self._old
+        part, self._cold = self._cold[:most], self._cold[most:]
+        for key in part:
+            row = rows.get(key)
+            if isinstance(row, LiveRow) and key not in young and key not in old and key not in dirty:
+                rows[key] = row.pack()

@@ -36,7 +36,7 @@ from streams.stage.plan import Anchor, Plan, Row, Send, SourceRecord
 from streams.stage.readings import SessionReading
 from streams.stage.restoring import restore
 from streams.stage.session_rows import META_KEY, Meta, read_row_key, row_key, stamped
-from streams.stage.session_table import SessionTable
+from streams.stage.session_table import Bounds, SessionTable
 from streams.stage.trust import outcomes_of
 from streams.topology import SESSIONS_STAGE
 
@@ -44,7 +44,6 @@ __all__ = ["Meta", "SessionsPartition", "read_row_key", "row_key"]
 
 BLOCK_EVENTS: Final = 64  # decoded, then folded while they are still in the processor's cache
 ARRAY: Final = ord("[")
-SESSIONS_MAX: Final = 1_000_000  # rows per partition; beyond it the one idle for longest is ended and counted
 EXPIRE_PER_TICK: Final = 5_000  # rows looked at per tick, so that a wave of idle sessions never holds the loop
 ENDED_REASON: Final = "session_ended"
 
@@ -55,7 +54,7 @@ class SessionsPartition:
     def __init__(
         self, partition: int, partitions: int, rollup_partitions: int,
         rules: RuleSet | None = None, pricer: Pricer | None = None, payloads: PayloadPolicy = OFF,
-        customs: Customs = NO_CUSTOMS, rules_version: int = 0,
+        customs: Customs = NO_CUSTOMS, rules_version: int = 0, bounds: Bounds = Bounds(),  # noqa: B008  never changed
     ) -> None:  # fmt: skip
         self._partition, self._customs = partition, customs
         self._partitions = partitions
@@ -65,7 +64,7 @@ class SessionsPartition:
         self.anchor: Anchor | None = None  # the last record that was read
         self._watermark = self._clock = -1
         self._replay_below = 0  # a torn transaction left rows that hold offsets below this; the meta row does not
-        self._table = SessionTable(partition)
+        self._table = SessionTable(partition, bounds)
         self._rows = self._table.rows
         self._dirty: dict[RowKey, LiveRow] = {}
         self._idle = IdleWheel()  # each row once, never later than its deadline would be if it were touched now
@@ -281,7 +280,7 @@ class SessionsPartition:
                 counted[outcome] = counted.get(outcome, 0) + count
 
     def _create(self, key: RowKey, event: Envelope, event_ms: int, watermark: int, clock: int) -> LiveRow:
-        if len(self._rows) >= SESSIONS_MAX:
+        if self._table.full:
             self._evict()
         row = LiveRow(event.agent, event.tenant, event.user_id, event_ms, event_ms, clock)
         self._idle.add(clock + GAP_MS, key)

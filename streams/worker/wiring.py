@@ -23,6 +23,7 @@ from streams.stage.commands import CommandsPartition
 from streams.stage.payloads import OFF, PayloadPolicy
 from streams.stage.rollups import RollupsPartition
 from streams.stage.ruling import Ruling, digest_of
+from streams.stage.session_table import Bounds
 from streams.stage.sessions import SessionsPartition
 from streams.topology import COMMANDS_STAGE, ROLLUPS, ROLLUPS_STAGE, SESSIONS_STAGE
 from streams.worker.config import WorkerConfig
@@ -69,6 +70,11 @@ def web(settings: Settings, *, host: str, port: int) -> WebConfig:
         login=login if login.wanted else None,
         tls=server_context(certificate, key, clients) if certificate and key else None,
     )
+
+
+def bounds(settings: Settings) -> Bounds:
+    """Return how much partitions remember."""
+    return Bounds(settings.sessions, settings.sessions_active)
 
 
 def rules(settings: Settings) -> RuleSet:
@@ -154,6 +160,7 @@ def stages(
     customs: Customs = NO_CUSTOMS,
     *,
     log_bins: bool = False,
+    bounds: Bounds = Bounds(),  # noqa: B008  never changed
 ) -> Stages:
     """Return all stages, each with the maker of its partitions; without a pricer only publishers name costs.
 
@@ -163,7 +170,7 @@ def stages(
     def sessions(partition: int, partition_count: int, partitions: Mapping[str, int]) -> SessionsPartition:
         rollup_count = partitions[ROLLUPS.suffix]
         return SessionsPartition(partition, partition_count, rollup_count, ruling.rules, pricer, policy, customs,
-            rules_version=ruling.version)  # fmt: skip
+            rules_version=ruling.version, bounds=bounds)  # fmt: skip
 
     def rollups(partition: int, partition_count: int, partitions: Mapping[str, int]) -> RollupsPartition:  # noqa: ARG001  the protocol's
         return RollupsPartition(

@@ -12,16 +12,16 @@ from streams.fold import session
 from streams.fold.live import LiveRow
 from streams.fold.session import CLOSED_KEPT_MS, GAP_MS
 from streams.fold.streamtime import GRACE_MS
-from streams.stage import sessions as stage
 from streams.stage.deadletter import LETTERS_PER_RECORD_MAX
+from streams.stage.session_table import Bounds
 from streams.stage.sessions import SessionsPartition
 
 MIN_MS = 60_000
 _numbers = itertools.count()
 
 
-def first() -> One[SessionsPartition]:
-    return One(lambda: SessionsPartition(0, 1, 1))
+def first(bounds: Bounds = Bounds()) -> One[SessionsPartition]:  # noqa: B008  never changed
+    return One(lambda: SessionsPartition(0, 1, 1, bounds=bounds))
 
 
 def event(kind: str, at_ms: int = 0, **fields: Any) -> dict[str, Any]:
@@ -57,11 +57,8 @@ def test_a_row_deleted_and_begun_anew_between_two_flushes_is_there_after_a_resta
     assert (1, 1) == (row(one).events, row(one).incarnation)
 
 
-def test_a_row_evicted_and_begun_anew_between_two_flushes_is_there_after_a_restart(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(stage, "SESSIONS_MAX", 1)
-    one = first()
+def test_a_row_evicted_and_begun_anew_between_two_flushes_is_there_after_a_restart() -> None:
+    one = first(Bounds(rows=1))
     happen(one, ping())
     one.flush()
     happen(one, ping(1, session_id="other"), ping(2))
@@ -84,9 +81,8 @@ def test_a_session_that_begins_late_counts_in_no_pane() -> None:
     assert {T0: 1, -1: 1, T0 - GRACE_MS: 1} == begun
 
 
-def test_eviction_leaves_the_deadlines_of_closed_incarnations(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "SESSIONS_MAX", 2)
-    one = first()
+def test_eviction_leaves_the_deadlines_of_closed_incarnations() -> None:
+    one = first(Bounds(rows=2))
     happen(one, ping(), event("session_end"), ping(1))
     one.flush()
     assert b"c1:s" in one.rows

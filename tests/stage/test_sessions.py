@@ -18,8 +18,8 @@ from streams.fold.live import LiveRow
 from streams.fold.session import CLOSED_KEPT_MS, GAP_MS, SessionRow
 from streams.fold.streamtime import GRACE_MS, SKEW_MS
 from streams.rule.parse import parse_rules
-from streams.stage import sessions as stage
 from streams.stage.session_rows import META_KEY
+from streams.stage.session_table import Bounds
 from streams.stage.sessions import SessionsPartition
 
 MIN_MS = 60_000
@@ -32,8 +32,8 @@ groups:
 _numbers = itertools.count()
 
 
-def first(partitions: int = 1) -> One[SessionsPartition]:
-    return One(lambda: SessionsPartition(0, partitions, 1, RULES))
+def first(partitions: int = 1, bounds: Bounds = Bounds()) -> One[SessionsPartition]:  # noqa: B008  never changed
+    return One(lambda: SessionsPartition(0, partitions, 1, RULES, bounds=bounds))
 
 
 def event(kind: str, at_ms: int = 0, **fields: Any) -> dict[str, Any]:
@@ -220,9 +220,8 @@ def test_a_call_that_ends_under_another_name_ends_where_it_began() -> None:
 # ---- caps ------------------------------------------------------------------------------------------------------
 
 
-def test_at_the_cap_the_longest_idle_session_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "SESSIONS_MAX", 3)
-    one = first()
+def test_at_the_cap_the_longest_idle_session_makes_room() -> None:
+    one = first(bounds=Bounds(rows=3))
     happen(one, *(ping(n * 2 * MIN_MS, session_id=f"s{n}") for n in range(3)), ping(7 * MIN_MS, session_id="s0"))
     one.flush()
     happen(one, ping(8 * MIN_MS, session_id="s3"))
@@ -235,9 +234,8 @@ def test_at_the_cap_the_longest_idle_session_makes_room(monkeypatch: pytest.Monk
     assert (4, 1) == (sums["sessions_started"], sums["sessions_ended"])
 
 
-def test_a_flood_of_sessions_stays_below_the_cap_and_loses_no_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "SESSIONS_MAX", 10)
-    one = first()
+def test_a_flood_of_sessions_stays_below_the_cap_and_loses_no_count() -> None:
+    one = first(bounds=Bounds(rows=10))
     happen(one, *(ping(n, session_id=f"s{n}") for n in range(200)))
     one.flush()
 

@@ -60,7 +60,8 @@ def worker(
             health.append(asyncio.ensure_future(_show_health(web, app, book.names if book else (), ruling)))
 
     policy, log_bins = wiring.payloads(settings), settings.exponential_histograms
-    stages = wiring.stages(ruling, book, policy, wiring.customs(settings), log_bins=log_bins)
+    customs, bounds = wiring.customs(settings), wiring.bounds(settings)
+    stages = wiring.stages(ruling, book, policy, customs, log_bins=log_bins, bounds=bounds)
     code = run(config, stages, ruling=ruling, started=started)
     if code:
         raise typer.Exit(code)
