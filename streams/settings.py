@@ -63,9 +63,7 @@ class Settings(SessionSettings, OutputSettings, IngestSettings):
     kafka_sasl_mechanism: SaslMechanism = Field(default="PLAIN", description="How to log in, with a SASL protocol.")
     kafka_sasl_username: str | None = Field(default=None, description="The user to log in as.")
     kafka_sasl_password: SecretStr | None = Field(default=None, description="The user's password.")
-    kafka_ssl_cafile: Path | None = Field(
-        default=None, description="Authorities to trust (PEM). Without: the system's."
-    )
+    kafka_ssl_cafile: Path | None = Field(default=None, description="Authorities to trust (PEM). Else the system's.")
     kafka_ssl_certfile: Path | None = Field(default=None, description="Our certificate, where brokers ask for one.")
     kafka_ssl_keyfile: Path | None = Field(default=None, description="The key of our certificate.")
     kafka_allow_sasl_without_tls: bool = Field(
