@@ -22,7 +22,7 @@ STEADY: Final = {
     "AGENT_STREAMS_FLUSH_BUSY_MS": "500",
     "AGENT_STREAMS_FLUSH_LIMIT_MS": "1000",
 }
-LAG_S: Final = 60.0  # for a worker to catch up at the end, on a machine that does other things
+LAG_S: Final = 240.0  # for a worker to catch up at the end, on a machine that does other things
 
 
 class Turn(NamedTuple):

@@ -62,6 +62,6 @@ def restore(
             continue
         idle.add(min(latest_ms, due_ms), key)
         rows[key] = value
-        if kind == _SESSION and not ended:
+        if isinstance(key, str) and not ended:
             (waiting if in_flight else quiet).append((key,))
     return found

@@ -20,7 +20,7 @@ from pages import Series, series, total
 from psutil import Process
 from truth import recount
 
-from streams.sink.view import KEYS_MAX
+from streams.sink.metric import KEYS_MAX
 from streams.stage.keys import partition_of
 from streams.worker import topics
 from streams.worker.connection import KafkaConnection
@@ -156,7 +156,9 @@ def shown(port: int, tools: dict[str, dict[str, int]], fleet: Fleet) -> tuple[in
             return None
         return (size, page) if calls_of(page, set(expected)) == expected else None
 
-    return eventually(found, timeout_s=120, what=lambda: f"the tools that were known\n{fleet.logs()}")
+    whole = eventually(found, timeout_s=300, what=lambda: f"the tools that were known\n{fleet.logs()}")
+    assert whole is not None
+    return whole
 
 
 def evicted(known: list[dict[str, Any]]) -> int:

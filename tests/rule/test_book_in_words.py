@@ -139,7 +139,7 @@ def test_rows_just_loaded_are_listened_to() -> None:
     book, row = book_of("over: session; absent: 5m"), Row(pane_ms=60_000)
     row.add(NOW_MS)
     assert book.arms("session", in_flight=False)
-    book.arm("session", KEY, NOW_MS + 1_000)
+    book.arm("session", [KEY], NOW_MS + 1_000)
 
     assert recheck(book, {KEY: row}, NOW_MS + 2_000) == []
     assert seen(recheck(book, {KEY: row}, NOW_MS + 300_100)) == ["firing"]
