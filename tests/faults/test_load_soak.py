@@ -149,9 +149,10 @@ async def test_nothing_grows(kafka_alone: tuple[str, Path], tmp_path: Path, monk
     slope = slope_per_hour(warm)
     logs = [max(each.log for each in part) for part in (earlier, later)]
     live = [sum(key[:1] == b"s" for key in table) for table in sessions.values()]
+    sixths = ", ".join(str(samples[len(samples) * part // 6 - 1].memory >> 20) for part in range(1, 7))
     record(
         "T16", "soak", seconds=round(SOAK_S), events=pressed.published, cpu_us_per_event=round(work.cost_us, 1),
-        memory_mb=", ".join(str(samples[len(samples) * part // 6 - 1].memory >> 20) for part in range(1, 7)), slope_percent_per_hour=round(100 * slope, 2),
+        memory_mb=sixths, slope_percent_per_hour=round(100 * slope, 2),
         files=f"{warm[0].files} to {warm[-1].files}",
         changelogs_mb=f"{logs[0] / 2**20:.1f} to {logs[1] / 2**20:.1f}", sessions=sum(live),
     )  # fmt: skip
