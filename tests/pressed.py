@@ -22,6 +22,8 @@ STEADY: Final = {
     "AGENT_STREAMS_FLUSH_BUSY_MS": "500",
     "AGENT_STREAMS_FLUSH_LIMIT_MS": "1000",
 }
+LEAD: Final = 50_000  # records that wait, where a worker is kept busy
+SOME: Final = 2_000  # events between two looks at how far it has got
 LAG_S: Final = 240.0  # for a worker to catch up at the end, on a machine that does other things
 
 
@@ -64,8 +66,11 @@ def loss(pairs: Sequence[tuple[Turn, Turn]]) -> Loss:
 class Pressed:
     """One worker, and agents that publish at a steady rate in a thread until they are told to stop."""
 
-    def __init__(self, bootstrap: str, prefix: str, folder: Path, *, rate: float, agents: Agents) -> None:
-        self.broker, self.prefix, self.rate = Broker(bootstrap), prefix, rate
+    def __init__(
+        self, bootstrap: str, prefix: str, folder: Path, *, agents: Agents, rate: float | None = None, least: int = 1
+    ) -> None:
+        """Publish at a rate, or without one as much as keeps the worker busy; a turn has `least` records."""
+        self.broker, self.prefix, self.rate, self.least = Broker(bootstrap), prefix, rate, least
         self.fleet = Fleet(folder)
         self.published = 0
         self.extra: list[dict[str, Any]] = []  # to be published next
@@ -99,7 +104,11 @@ class Pressed:
     def turn(self, seconds: float) -> Turn:
         """Let the worker work for a while and say what that took."""
         begun_s, cpu_s, done = time.monotonic(), self._cpu(), self.done()
-        eventually(lambda: time.monotonic() - begun_s >= seconds, timeout_s=seconds + LAG_S, what="time to pass")
+
+        def over() -> bool:  # what a turn costs is said of many events, however long they take
+            return time.monotonic() - begun_s >= seconds and self.done() >= done + self.least
+
+        eventually(over, timeout_s=seconds + LAG_S, what=self.fleet.logs)
         return Turn(max(1, self.done() - done), self._cpu() - cpu_s, time.monotonic() - begun_s)
 
     def settle(self) -> int:
@@ -130,6 +139,9 @@ class Pressed:
 
     def _records(self) -> Iterator[tuple[bytes, bytes]]:
         while not self._ends.is_set():
+            if self.rate is None and self.published - self.done() > LEAD:
+                self._ends.wait(0.05)
+                continue
             for event in self._now():
                 self.published += 1
                 yield event["session_id"].encode(), json.dumps(event).encode()
@@ -137,7 +149,7 @@ class Pressed:
     def _now(self) -> Iterable[dict[str, Any]]:
         """Yield some events as of now."""
         more, self.extra = self.extra, []
-        for event in (*more, *self._agents.events(100)):
+        for event in (*more, *self._agents.events(100 if self.rate else SOME)):
             yield {**event, "time": int(time.time() * 1000)}
 
 

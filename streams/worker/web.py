@@ -231,7 +231,7 @@ class WebServer:
             async with asyncio.timeout(SEND_S):  # here and not in aiohttp, so that a slow reader counts as a page
                 await response.prepare(request)
                 await response.write_eof()
-        except TimeoutError:
+        except (TimeoutError, ConnectionResetError):  # whoever asks and leaves is no error of ours to log
             if request.transport is not None:
                 request.transport.abort()
         return response

@@ -27,9 +27,9 @@ from streams.worker.web_door import Login
 
 pytestmark = [pytest.mark.kafka, pytest.mark.long, pytest.mark.fault("T24"), pytest.mark.timeout(1_200)]
 
-RATE: Final = 2_000.0
+LEAST: Final = 20_000  # records of a turn
 PAIRS: Final = 6
-TURN_S: Final = 15.0
+TURN_S: Final = 10.0
 LOSS: Final = 0.05
 HELD_S: Final = 0.05  # of the loop's own processor time: waiting for others is none
 TOKEN: Final = "canary-71d0"  # noqa: S105  made up
@@ -91,7 +91,7 @@ async def test_an_abused_exporter_costs_the_stages_nothing_and_turns_strangers_a
     await create(kafka, prefix)
     for name, value in STEADY.items():
         monkeypatch.setenv(name, value)
-    pressed = Pressed(kafka, prefix, tmp_path, rate=RATE, agents=Agents(17, sessions=400, tools=40))
+    pressed = Pressed(kafka, prefix, tmp_path, least=LEAST, agents=Agents(17, sessions=400, tools=40))
     web = WebConfig(port=0, login=Login(token=TOKEN))
     async with exporting(ExporterConfig(KafkaConnection(bootstrap=kafka), prefix, web)) as scraper, watched() as rounds:
         abuser = Abuser(scraper.exporter.server.address, tmp_path)

@@ -26,7 +26,7 @@ from streams.worker.mirror import KEY_PREFIX
 
 pytestmark = [pytest.mark.kafka, pytest.mark.long, pytest.mark.fault("T10"), pytest.mark.timeout(1_500)]
 
-RATE: Final = 2_000.0
+LEAST: Final = 20_000  # records of a turn
 PAIRS: Final = 4
 TURN_S: Final = 15.0  # four of them: each fault lasts a minute
 DELAY_S: Final = 2.0
@@ -104,7 +104,7 @@ async def test_whatever_redis_does_the_stages_go_on_and_it_is_whole_again_soon(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AGENT_STREAMS_REDIS_URL", f"redis://{HOST}:{redis[1].port}/0")
     agents = Agents(13, sessions=400, tools=20)
-    with Pressed(kafka, prefix, tmp_path, rate=RATE, agents=agents).working() as pressed:
+    with Pressed(kafka, prefix, tmp_path, least=LEAST, agents=agents).working() as pressed:
         exporter = pressed.add("exporter", "--port", str(page))
         notify = pressed.add("notify", "--receivers", str(receivers), "--port", str(health))
         pressed.extra = failing("tool-well")
