@@ -296,6 +296,31 @@ async def test_who_dribbles_or_says_nothing_is_let_go(monkeypatch: pytest.Monkey
             writer.transport.abort()
 
 
+async def test_a_reader_that_leaves_before_the_page_is_made_is_no_error_to_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, gone = asyncio.Event(), asyncio.Event()
+
+    async def page(_: Site, __: str, ___: str | None) -> Page:
+        asked.set()
+        await gone.wait()
+        return Page(BODY, TEXT)
+
+    monkeypatch.setattr(Site, "page", page)
+    async with opened() as server, asyncio.timeout(30):
+        _, writer = await asyncio.open_connection(*server.address.split(":"))
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asked.wait()
+        writer.transport.abort()
+        while server._door._open:  # aiohttp counts a connection for as long as its request is answered
+            await asyncio.sleep(0.001)
+        gone.set()
+        async with aiohttp.ClientSession(f"http://{server.address}") as client, client.get("/metrics") as answer:
+            assert (200, BODY) == (answer.status, await answer.read())
+
+    assert [] == caplog.messages
+
+
 async def test_connections_beyond_the_limit_are_told_so_and_others_served() -> None:
     async with opened(connections_max=2) as server, aiohttp.ClientSession(f"http://{server.address}") as client:
         async with client.get("/metrics") as first:
