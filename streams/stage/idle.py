@@ -1,5 +1,6 @@
 """Which rows are due: keys in one-minute slots by deadline.  A key may stand in several slots: the row decides."""
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -19,14 +20,14 @@ class IdleWheel:
     __slots__ = ("_slots",)
 
     def __init__(self) -> None:
-        self._slots: dict[int, list[RowKey]] = {}
+        self._slots: dict[int, deque[RowKey]] = {}
 
     def add(self, due_ms: int, key: RowKey) -> None:
         """Note that a row wants to be looked at once the clock has reached a moment."""
         slot = slot_of(due_ms)
         keys = self._slots.get(slot)
         if keys is None:
-            self._slots[slot] = [key]
+            self._slots[slot] = deque((key,))
         else:
             keys.append(key)
 
@@ -38,9 +39,8 @@ class IdleWheel:
             return taken
         for slot in sorted(slot for slot in self._slots if slot <= last):
             keys = self._slots[slot]
-            room = limit - len(taken)
-            taken.extend(keys[:room])
-            del keys[:room]
+            while keys and len(taken) < limit:
+                taken.append(keys.popleft())
             if keys:
                 break
             del self._slots[slot]
@@ -52,10 +52,13 @@ class IdleWheel:
             yield from keys
 
     def soonest(self) -> Iterator[tuple[int, RowKey]]:
-        """Take slots and keys one by one, the soonest deadline first; later ones may be added meanwhile."""
+        """Take slots and keys one by one, the soonest deadline first; later ones may be added meanwhile.
+
+        Of one slot the key added first comes first: the newest would be taken as soon as it has come.
+        """
         while self._slots:
             slot = min(self._slots)
             keys = self._slots[slot]
             while keys:
-                yield slot, keys.pop()
+                yield slot, keys.popleft()
             del self._slots[slot]

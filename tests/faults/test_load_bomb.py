@@ -33,6 +33,7 @@ SESSIONS: Final = int(os.environ.get("BOMB_SESSIONS", "1000000"))
 TOOLS: Final = SESSIONS // 10
 LABELS: Final = SESSIONS // 100  # of 10 kB: refused
 KNOWN: Final = 20_000  # events of agents that behave, before and after
+KNOWN_SESSIONS: Final = 100
 PARTITIONS: Final = 4
 KEPT: Final = SESSIONS // 10  # per partition, as configured: four tenths of the bomb
 ACTIVE: Final = max(1_000, KEPT // 10)
@@ -86,7 +87,7 @@ async def test_a_bomb_of_names_is_bounded_counted_and_hurts_no_tool_that_was_kno
     monkeypatch.setenv("AGENT_STREAMS_SESSIONS_ACTIVE", str(ACTIVE))
     broker, (port,) = Broker(kafka), free_ports(1)
     start_ms = int(time.time() * 1000) - 60_000
-    known = list(Agents(19, sessions=100, tools=20, step_ms=0.5, start_ms=start_ms).events(2 * KNOWN))
+    known = list(Agents(19, sessions=KNOWN_SESSIONS, tools=20, step_ms=0.5, start_ms=start_ms).events(2 * KNOWN))
     where = ["--bootstrap", kafka, "--prefix", prefix]
     with Fleet(tmp_path) as fleet:
         worker = fleet.add("worker", ["-m", "streams", "worker", *where])
@@ -124,7 +125,8 @@ async def test_a_bomb_of_names_is_bounded_counted_and_hurts_no_tool_that_was_kno
             "duplicate": 0,
             "rejected": LABELS,
         }
-        assert total(found, "agent_stream_sessions_evicted_total") == evicted(known)
+        gone, expected = total(found, "agent_stream_sessions_evicted_total"), evicted(known)
+        assert expected <= gone <= expected + KNOWN_SESSIONS, "those that were known go once and come again at most"
         ends = sum(event["kind"] == "tool_end" for event in known)
         assert total(found, "agent_tool_calls_total") == SESSIONS - LABELS + ends
         named = len(

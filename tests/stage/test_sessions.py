@@ -246,6 +246,16 @@ def test_a_flood_of_sessions_stays_below_the_cap_and_loses_no_count() -> None:
     assert 10 == len(dict(one.state.sessions()))
 
 
+def test_a_session_that_has_just_come_is_not_the_one_to_go() -> None:
+    """Within a minute all are idle for as long, and a flood must not evict again and again those that work."""
+    one = first(bounds=Bounds(rows=10))
+    happen(one, *(ping(n, session_id=f"flood-{n}") for n in range(50)))
+    happen(one, *(ping(50 + n, session_id=f"busy-{n % 5}") for n in range(50)))
+    one.flush()
+
+    assert 45 == one.state.counters()["evicted"]
+
+
 def test_rows_that_nobody_touches_are_kept_as_bytes_and_are_still_right() -> None:
     one = first()
     happen(one, ping(), ping(1, session_id="busy"))
