@@ -45,13 +45,14 @@ class WorkerProcess:
     """One worker: a program of ours in a process of its own, restartable under the same name."""
 
     def __init__(
-        self, name: str, command: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None
-    ) -> None:
+        self, name: str, command: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None,
+        python: str = sys.executable,
+    ) -> None:  # fmt: skip
         self.name = name
         self._settings = settings or {}
         self.log = folder / f"{name}.log"
         self.exits: list[int] = []
-        self._command = [sys.executable, *command]
+        self._command = [python, *command]
         self._out = folder / f"{name}.out"
         self._process: subprocess.Popen[bytes] | None = None
 

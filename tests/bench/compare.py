@@ -184,20 +184,25 @@ class Arena:
     def rows(self) -> tuple[Row, Row]:
         """Recount the rows of peers, by minute and key."""
         if self._rows is None:
-            sessions: Row = {}
-            tools: Row = {}
-            for event in self.events:
-                minute = event["time"] - event["time"] % MINUTE_MS
-                row = sessions.setdefault(f"{minute}|{event['session_id']}", [0, 0, 0, 0])
-                used = event.get("input_tokens", 0), event.get("output_tokens", 0)
-                for at, more in enumerate((1, event["kind"] == "error", *used)):
-                    row[at] += more
-                if event["kind"] == "tool_end":
-                    row = tools.setdefault(f"{minute}|{event['tool']}", [0, 0, 0, 0])
-                    for at, more in enumerate((1, event["status"] != "success", event["duration_ms"], 1)):
-                        row[at] += more
-            self._rows = sessions, tools
+            self._rows = by_minute(self.events)
         return self._rows
+
+
+def by_minute(events: Iterable[dict[str, Any]]) -> tuple[Row, Row]:
+    """Recount the rows of peers that have windows: of sessions and of tools, by minute and key."""
+    sessions: Row = {}
+    tools: Row = {}
+    for event in events:
+        minute = event["time"] - event["time"] % MINUTE_MS
+        row = sessions.setdefault(f"{minute}|{event['session_id']}", [0, 0, 0, 0])
+        used = event.get("input_tokens", 0), event.get("output_tokens", 0)
+        for at, more in enumerate((1, event["kind"] == "error", *used)):
+            row[at] += more
+        if event["kind"] == "tool_end":
+            row = tools.setdefault(f"{minute}|{event['tool']}", [0, 0, 0, 0])
+            for at, more in enumerate((1, event["status"] != "success", event["duration_ms"], 1)):
+                row[at] += more
+    return sessions, tools
 
 
 OURS: Final = (

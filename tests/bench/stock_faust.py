@@ -10,7 +10,10 @@ itself where it is installed, as here), plain dictionaries instead of records, a
 message is a request of its own; this alone gives about half more), no wait for the broker's answer to a message, no
 standby replicas, no web server, a log of warnings only.  uvloop and larger stream buffers made no difference here.
 
-    python tests/bench/stock_faust.py BOOTSTRAP PREFIX TOPIC
+    python tests/bench/stock_faust.py BOOTSTRAP PREFIX TOPIC [GUARANTEE SESSION_MS]
+
+With a guarantee it is one worker of several, for tests/bench/faulted.py: the session timeout is given, the heartbeat is
+a sixth of it, and offsets are committed every second instead of every 2.8, so that a crash repeats less.
 """
 
 import sys
@@ -20,7 +23,15 @@ from typing import Any, Final
 import faust
 
 BOOTSTRAP, PREFIX, TOPIC = sys.argv[1:4]
+GUARANTEE, SESSION_MS = sys.argv[4:6] or ("at_least_once", "0")
 LOG_GAMMA: Final = log(1.01 / 0.99)  # bins this wide hold any quantile to 1 %
+
+AMONG_OTHERS: Final[dict[str, Any]] = {
+    "processing_guarantee": GUARANTEE,
+    "broker_session_timeout": int(SESSION_MS) / 1000,
+    "broker_heartbeat_interval": int(SESSION_MS) / 6000,
+    "broker_commit_interval": 1.0,
+}
 
 app = faust.App(
     f"{PREFIX}faust",
@@ -31,6 +42,7 @@ app = faust.App(
     topic_replication_factor=1,
     table_standby_replicas=0,
     producer_linger_ms=20,
+    **(AMONG_OTHERS if int(SESSION_MS) else {}),
 )
 events = app.topic(TOPIC, value_serializer="json", key_serializer="raw")
 by_tool = app.topic(f"{PREFIX}by-tool", value_serializer="json", key_serializer="raw", partitions=4, internal=True)

@@ -11,7 +11,9 @@ DOCS: Final = Path(__file__).parent.parent.parent / "docs"
 PAGE: Final = DOCS / "performance.md"
 
 
-def write(name: str, text: str, told: dict[str, Any], *, out: Path, docs: bool, svg: str = "") -> None:
+def write(
+    name: str, text: str, told: dict[str, Any], *, out: Path, docs: bool, svg: str = "", page: Path = PAGE
+) -> None:
     """Write `name`.md and .json, and .svg where there is a drawing, into `out`; with `docs` into the page as well."""
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
@@ -19,10 +21,10 @@ def write(name: str, text: str, told: dict[str, Any], *, out: Path, docs: bool, 
     if svg:
         (out / f"{name}.svg").write_text(svg, encoding="utf-8")
     if docs:
-        PAGE.write_text(put(PAGE.read_text(encoding="utf-8"), name, text), encoding="utf-8")
+        page.write_text(put(page.read_text(encoding="utf-8"), name, text), encoding="utf-8")
         if svg:
             (DOCS / f"performance-{name}.svg").write_text(svg, encoding="utf-8")
-    print(f"{text}\n\nwritten to {out}{f' and {PAGE}' if docs else ''}")
+    print(f"{text}\n\nwritten to {out}{f' and {page}' if docs else ''}")
 
 
 def put(page: str, name: str, text: str) -> str:

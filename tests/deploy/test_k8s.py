@@ -258,6 +258,13 @@ def test_workers_are_members_by_their_pods_name_and_have_time_to_end() -> None:
     assert spec["terminationGracePeriodSeconds"] * 1000 > Settings.model_fields["request_timeout_ms"].default
 
 
+def test_a_sender_of_spans_keeps_its_receiver() -> None:
+    """Each remembers the traces it has seen: tests/worker/test_ingest_receivers.py shows what that is for."""
+    service = named(built("prod with receivers"), "Service", "agent-streams-ingest")["spec"]
+
+    assert service["sessionAffinity"] == "ClientIP"
+
+
 def test_notify_reads_receivers_that_can_be_used_and_stands_by_for_itself() -> None:
     found = built("prod")
     spec = named(found, "Deployment", "agent-streams-notify")["spec"]

@@ -34,6 +34,7 @@ from simulation import circuits
 from simulation.attended import follow_acknowledgements, held, left
 from simulation.broker import COMMANDS, DEAD_LETTER, EVENTS, ROLLUPS, Broker, Record
 from simulation.budgets import recount, wrong_accounts
+from simulation.erasures import nothing_is_left, only_victims, without_refused
 from simulation.orders import Recount, accepted, follow, orders_in, page_of, shown_of
 from simulation.owner import SESSIONS
 from simulation.rulings import RULES, UNTOUCHED, judged_by_none_older, nobody_else_lives, rules_hold, told_reasons
@@ -94,6 +95,7 @@ class Judge:
         """Raise AssertionError when anything is not as it must be."""
         self.live_states_equal_loaded_ones()
         self.offsets_agree()
+        self.erased_stay_gone()
         self.per_session()
         self.dead_letters()
         self.rollups_add_up_what_was_sent()
@@ -118,8 +120,9 @@ class Judge:
 
     def _ledger(self, partition: int) -> PartitionLedger:
         ledger = PartitionLedger()
-        for _, one in self.world.published.get(partition, ()):
-            ledger.take(one.timestamp, one.events, [reason for _, reason in one.refused])
+        published = self.world.published.get(partition, ())
+        for one, erased in without_refused(partition, published, self.world.refused):
+            ledger.take(one.timestamp, one.events, [*(reason for _, reason in one.refused), *["erased"] * erased])
         return ledger
 
     def _changelog(self, stage: str, partition: int) -> list[tuple[bytes, bytes | None]]:
@@ -215,6 +218,14 @@ class Judge:
             assert counted.get("rejected", 0) == expected.get("rejected", 0)
             assert counted.get("duplicate", 0) >= expected.get("duplicate", 0)
 
+    def erased_stay_gone(self) -> None:
+        """Nothing names who is forgotten, and nobody else was refused for it."""
+        only_victims(self.world.refused)
+        stages: dict[str, list[dict[bytes, bytes]]] = {stage: [] for stage in self.world.partitions}
+        for stage, n in self.world.slots:
+            stages[stage].append(self._rows(stage, n))
+        nothing_is_left(self.world.victims, stages)
+
     def per_session(self) -> None:
         """The incarnations of a session add up to its events, those already forgotten included."""
         found: dict[str, Totals] = {}
@@ -229,6 +240,10 @@ class Judge:
         if self.torn:  # a repeat skipped by its stamp may have moved the watermark
             for totals in (*found.values(), *expected.values()):
                 totals.pop("late", None)
+        for one in self.world.victims.told:  # their rows went before they were written, perhaps
+            for name in self.world.victims.sessions_of(one):
+                found.pop(name, None)
+                expected.pop(name, None)
         same(found, expected, "totals by session")
 
     def _incarnations(self, partition: int) -> dict[tuple[str, int, int], SessionRow]:

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Final
 
 from streams.fold import apply, cells, dedup, live, measure
-from streams.stage import arming, batches, commands, gauges, rollups, session_table, sessions
+from streams.stage import arming, batches, commands, erasing, gauges, rollups, session_table, sessions
 
 _KNOBS: Final[tuple[tuple[ModuleType, str, tuple[int, ...]], ...]] = (
     (apply, "OPEN_MAX", (3, 256)),
@@ -18,6 +18,7 @@ _KNOBS: Final[tuple[tuple[ModuleType, str, tuple[int, ...]], ...]] = (
     (cells, "PANES_KEPT_MAX", (1, 4)),
     (commands, "IDS_MAX", (2, 10_000)),
     (dedup, "IDS_PER_SEGMENT", (2, 512)),
+    (erasing, "ROWS_PER_STEP", (1, 1_000)),
     (gauges, "EXPIRE_PER_STEP", (60, 2_000)),
     (rollups, "COARSEN_PER_STEP", (3, 2_000)),
     (live, "PANES_MAX", (3, 61)),

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from simulation.attended import Attended, ask, bad
 from simulation.broker import Broker, Record
+from simulation.erasures import Forget
 from simulation.rulings import Loaded, vary
 from simulation.traffic import MINUTE_MS, START_MS
 
@@ -78,17 +79,18 @@ class Meant(NamedTuple):
 
 
 class Told(NamedTuple):
-    """One record of the commands topic; `meant` and `attended` None: it must be refused."""
+    """One record of the commands topic; all of the last three None: it must be refused."""
 
     value: bytes | None
     timestamp: int
     meant: Meant | Loaded | None
     attended: Attended | None = None
+    forget: Forget | None = None
 
     @property
     def command(self) -> str | None:
         """The id of what is to happen."""
-        return next((each.command for each in (self.meant, self.attended) if each is not None), None)
+        return next((each.command for each in (self.meant, self.attended, self.forget) if each is not None), None)
 
 
 class Orders:
@@ -182,6 +184,8 @@ def accepted(told: Sequence[tuple[int, Told]]) -> tuple[list[Meant], list[Loaded
             outcomes["accepted"] += 1
             if one.attended is not None:
                 attended.append(one.attended)
+            elif one.forget is not None:
+                pass  # `erasures` asks what became of it
             elif isinstance(one.meant, Loaded):
                 loaded.append(one.meant)
             else:

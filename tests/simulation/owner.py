@@ -9,6 +9,7 @@ from typing import Final
 
 from rare import CUSTOMS
 from simulation.broker import COMMANDS, EVENTS, ROLLUPS, Broker, Log, Place, Record
+from simulation.erasures import Noting, Refused
 from simulation.rulings import Ear
 from simulation.verdicts import PRICES
 
@@ -34,7 +35,7 @@ class Owner:
 
     def __init__(
         self, broker: Broker, random: Random, stage: str, partition: int, partitions: dict[str, int], ear: Ear, *,
-        torn: bool,
+        torn: bool, refused: set[Refused],
     ) -> None:  # fmt: skip
         self.broker = broker
         self.random = random
@@ -43,6 +44,8 @@ class Owner:
         self.partitions = partitions
         self.ear = ear
         self.torn = torn
+        self.refused = refused  # for an erasure, and committed: what all owners have left
+        self.committing = 0
         self.transactional_id = f"app-{stage}-{partition}"
         self.epoch = -1
         self.state: StagePartition | None = None
@@ -80,9 +83,9 @@ class Owner:
         rules, version = self.ear.rules, self.ear.version
         if self.stage == SESSIONS:
             counts = self.partitions[SESSIONS], self.partitions[ROLLUPS]
-            return SessionsPartition(
-                self.partition, *counts, rules, PRICES, customs=CUSTOMS, rules_version=version
-            )  # fmt: skip
+            part = SessionsPartition(self.partition, *counts, rules, PRICES, customs=CUSTOMS, rules_version=version)
+            part._erasing = Noting()
+            return part
         if self.stage == COMMANDS:
             return CommandsPartition(self.partition, self.partitions[ROLLUPS])
         return RollupsPartition(self.partition, self.partitions[ROLLUPS], rules, rules_version=version)
@@ -112,6 +115,7 @@ class Owner:
             self.judges_by = self.ear.version
         self.position = state.next_offset or 0
         self.state = state
+        self.erase()
 
     def hears(self, state: Judged) -> bool:
         """Has this worker heard of the rules that the state was judged by?"""
@@ -124,6 +128,18 @@ class Owner:
         if isinstance(self.state, Judged) and self.judges_by != self.ear.version:
             self.state.use(self.ear.rules, self.ear.version)
             self.judges_by = self.ear.version
+
+        self.erase()
+
+    def erase(self) -> None:
+        """Begin with the erasures that this worker has heard of."""
+        if isinstance(self.state, SessionsPartition):
+            self.state.erase(self.ear.erasures)
+
+    @property
+    def erasing(self) -> bool:
+        """Are there rows that have not been looked at for an erasure?"""
+        return isinstance(self.state, SessionsPartition) and self.state._erasing.busy
 
     def fence(self) -> None:
         """Shut earlier owners out; with `torn` their open transaction may leave some rows behind."""
@@ -179,6 +195,7 @@ class Owner:
         yield from self.write_rows(plan, now_ms)
         yield from self.write_sends(plan, now_ms)
         self.broker.send_offset(self.transactional_id, self.epoch, self.source, plan.next_offset)
+        self.committing = plan.next_offset
         yield
         yield from self.commit()
 
@@ -208,9 +225,17 @@ class Owner:
         if luck < 0.02:
             raise OutcomeUnknown("the request was lost")
         self.broker.commit(self.transactional_id, self.epoch)
+        self.witness()
         if luck < 0.05:
             raise OutcomeUnknown("the answer was lost")
         yield
+
+    def witness(self) -> None:
+        """Say which events are refused for good now that the offset behind them is committed."""
+        if isinstance(self.state, SessionsPartition) and isinstance(noted := self.state._erasing, Noting):
+            done = {each for each in noted.refused if each[0] < self.committing}
+            self.refused |= {(self.partition, *each) for each in done}
+            noted.refused = [each for each in noted.refused if each not in done]
 
     # ---- being driven -----------------------------------------------------------------------------------------------
 
@@ -241,5 +266,8 @@ class Owner:
             for _ in self.flush(now_ms):
                 pass
             self.tick(now_ms)
+        while self.erasing:
+            for _ in self.flush(now_ms):
+                pass
         for _ in self.flush(now_ms):
             pass

@@ -8,6 +8,7 @@ from typing import Final
 from simulation.attended import held, left
 from simulation.broker import EVENTS, ROLLUPS
 from simulation.circuits import ended
+from simulation.erasures import seen
 from simulation.judge import Judge
 from simulation.orders import shown_of
 from simulation.rulings import RULES, told_reasons
@@ -29,6 +30,7 @@ EXPECTED: Final = frozenset({
     "received", "applied", "late", "duplicate", "rejected", "skewed", "misrouted", "reopened",
     "rejected_empty", "rejected_malformed", "rejected_unknown_kind", "rejected_unknown_schema", "rejected_invalid",
     "rejected_time", "rejected_undeclared", "session ended", "calls in flight", "abandoned", "unmatched", "relabelled",
+    "rejected_erased", "forgotten session", "forgotten user", "session that went on", "crash while erasing",
     "gauge", "gauge of several sources", "gauge expired", "gauge of the overflow",
     "overflow row", "pane of 10000", "pane of 60000", "pane of 3600000",
     *_MONEY, "account", "account of two periods", "account charged late",
@@ -46,7 +48,7 @@ EXPECTED: Final = frozenset({
 def reached(world: World) -> Counter[str]:
     """Count what can be seen of a life in its end."""
     judge = Judge(world)
-    found = Counter(world.happened)
+    found = Counter(world.happened) + seen(world.victims)
     for part in judge.sessions:
         found.update(part.counters())
         for _, row in part.sessions():

@@ -17,6 +17,7 @@ from simulation.broker import ALERTS, COMMANDS, Broker
 from streams.rule.alert import decode_names
 from streams.rule.model import RuleSet
 from streams.rule.parse import parse_rules
+from streams.stage.erasing import Erasures
 from streams.stage.ruling import RULES_KEY, Ruling, decode_rules
 
 TEXT: Final = Path(__file__).with_name("rules.yaml").read_text("utf-8")
@@ -67,6 +68,7 @@ class Ear:
         self._broker = broker
         self._position = 0
         self._ruling = Ruling(RULES)
+        self.erasures = Erasures()  # they are read in the same place
 
     @property
     def version(self) -> int:
@@ -79,7 +81,9 @@ class Ear:
     def listen(self) -> bool:
         """Read to the end; returns whether other rules hold now."""
         records, self._position = self._broker.log(f"{COMMANDS}.changelog", 0).read(self._position, 10**9)
-        return self._ruling.take([(record.key or b"", record.value) for record in records])
+        rows = [(record.key or b"", record.value) for record in records]
+        self.erasures.take(rows)
+        return self._ruling.take(rows)
 
 
 def judged_by_none_older(broker: Broker, stage: str, partition: int, at: int) -> None:

@@ -10,6 +10,7 @@ from random import Random
 from typing import Final
 
 from simulation.broker import COMMANDS, EVENTS, ROLLUPS, Broker, Fenced, Record
+from simulation.erasures import Refused, Victims
 from simulation.orders import Orders, Told
 from simulation.owner import SESSIONS, OutcomeUnknown, Owner
 from simulation.rulings import Ear
@@ -45,6 +46,9 @@ class World:
         self.published: dict[int, list[tuple[int, Published]]] = {}  # with their offsets, by partition
         self.orders = Orders(self.aside)
         self.told: list[tuple[int, Told]] = []  # commands with their offsets
+        self.third = Random(f"erasures {seed}")  # nor do those who are forgotten, and what they do
+        self.victims = Victims(self.third, self.partitions[SESSIONS])
+        self.refused: set[Refused] = set()
         self.owners: dict[Slot, Owner] = {}
         self.zombies: list[Owner] = []
         self.workers = [f"w{n}" for n in range(self.random.randint(1, 3))]
@@ -75,6 +79,10 @@ class World:
             self.work((COMMANDS, 0))
         if self.aside.random() < 0.04:
             self.hear(self.aside.choice(self.workers))
+        if self.third.random() < 0.15:
+            self.publish(self.victims.records(self.now_ms))
+        if self.third.random() < 0.01:
+            self.forget()
         self.now_ms += random.choice((0, 0, 1, 30, 400))
         luck = random.random()
         if luck < 0.2:
@@ -135,6 +143,15 @@ class World:
         (offset,) = self.broker.publish(COMMANDS, 0, [Record(-1, one.timestamp, None, one.value, ())])
         self.told.append((offset, one))
 
+    def forget(self) -> None:
+        """An operator asks for a session or a user to be forgotten; the command may come twice."""
+        made = self.victims.forget(self.now_ms)
+        if made is not None:
+            one = Told(made[0], self.now_ms, None, None, made[1])
+            for _ in range(self.third.choice((1, 1, 2))):
+                (offset,) = self.broker.publish(COMMANDS, 0, [Record(-1, one.timestamp, None, one.value, ())])
+                self.told.append((offset, one))
+
     def mark(self) -> None:
         """Leave holes in the source, as a transactional publisher does: an aborted record and two markers."""
         place = EVENTS, self.random.randrange(self.partitions[SESSIONS])
@@ -181,7 +198,7 @@ class World:
         self.owners[slot] = make(
             self.broker, self.aside if stage == COMMANDS else self.random, stage, partition, self.partitions,
             self.ears[self.works_at[slot]],
-            torn=self.nature.torn,
+            torn=self.nature.torn, refused=self.refused,
         )  # fmt: skip
 
     def hear(self, worker: str) -> None:
@@ -205,6 +222,7 @@ class World:
             if self.works_at[slot] == worker:
                 self.happened["crash while loading" if owner.state is None else "crash"] += 1
                 self.happened["crash within a flush"] += int(owner.steps is not None)
+                self.happened["crash while erasing"] += int(owner.erasing)
                 self.dismiss(owner)
         self.ears[worker] = Ear(self.broker)
         self.ears[worker].listen()  # a process knows the rules before it has any partition

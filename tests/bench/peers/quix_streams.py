@@ -2,7 +2,10 @@
 
 Tumbling windows with a reducer, state in RocksDB with changelog topics, exactly once, commits every second.
 
-    python quix_streams.py BOOTSTRAP PREFIX TOPIC EVENTS TOOL_ENDS OUTPUT STATE
+    python quix_streams.py BOOTSTRAP PREFIX TOPIC EVENTS TOOL_ENDS OUTPUT STATE [GUARANTEE SESSION_MS]
+
+With a guarantee it is one worker of several, for tests/bench/faulted.py: every update of a row goes to the topics
+PREFIXsessions and PREFIXtools, which have to be there, and neither EVENTS, TOOL_ENDS nor OUTPUT are looked at.
 """
 
 import json
@@ -15,6 +18,7 @@ from typing import Any, Final
 from quixstreams import Application
 
 BOOTSTRAP, PREFIX, TOPIC, EVENTS, TOOL_ENDS, OUTPUT, STATE = sys.argv[1:8]
+GUARANTEE, SESSION_MS = sys.argv[8:10] or ("exactly-once", "")
 LOG_GAMMA: Final = log(1.01 / 0.99)
 MINUTE_MS: Final = 60_000
 GRACE_MS: Final = 5 * MINUTE_MS
@@ -74,14 +78,20 @@ def finish() -> None:
 
 
 if __name__ == "__main__":
+    among_others: dict[str, Any] = {}
+    if SESSION_MS:
+        among_others["consumer_extra_config"] = {"session.timeout.ms": int(SESSION_MS), "heartbeat.interval.ms": 1_000}
+    if SESSION_MS and GUARANTEE == "exactly-once":  # as ours: nobody waits longer for a dead one's transaction
+        among_others["producer_extra_config"] = {"transaction.timeout.ms": int(SESSION_MS)}
     app = Application(
         broker_address=BOOTSTRAP,
         consumer_group=f"{PREFIX}quix",
         auto_offset_reset="earliest",
         commit_interval=1.0,
         state_dir=STATE,
-        processing_guarantee="exactly-once",
+        processing_guarantee=GUARANTEE,  # type: ignore[arg-type]  # one of two words, checked by it
         loglevel="WARNING",
+        **among_others,
     )
     topic = app.topic(
         TOPIC,
@@ -90,9 +100,14 @@ if __name__ == "__main__":
         timestamp_extractor=lambda value, *_: value["time"],
     )
     events = app.dataframe(topic)
-    sessions = events.tumbling_window(MINUTE_MS, GRACE_MS, name="sessions")
-    sessions.reduce(add_session, session_row).current().update(note("sessions"), metadata=True)
+    of_sessions = events.tumbling_window(MINUTE_MS, GRACE_MS, name="sessions")
+    sessions = of_sessions.reduce(add_session, session_row).current()
     calls = events[events["kind"] == "tool_end"].group_by("tool", key_serializer="str", key_deserializer="str")
-    tools = calls.tumbling_window(MINUTE_MS, GRACE_MS, name="tools")
-    tools.reduce(add_tool, lambda event: add_tool([0, 0, 0, {}], event)).current().update(note("tools"), metadata=True)
+    of_tools = calls.tumbling_window(MINUTE_MS, GRACE_MS, name="tools")
+    tools = of_tools.reduce(add_tool, lambda event: add_tool([0, 0, 0, {}], event)).current()
+    for name, rows in (("sessions", sessions), ("tools", tools)):
+        if SESSION_MS:
+            rows.to_topic(app.topic(f"{PREFIX}{name}", key_serializer="str", value_serializer="json"))
+        else:
+            rows.update(note(name), metadata=True)
     app.run()
