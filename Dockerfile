@@ -4,7 +4,7 @@
 #   docker build -t agent-streams:0.1.0 .
 #   docker run --rm agent-streams:0.1.0 worker --help
 
-FROM python:3.11-slim-bookworm AS build
+FROM python:3.11.14-slim-bookworm AS build
 # mypyc needs a C compiler, and on ARM so does Faust; it stays behind in this stage.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends gcc libc6-dev \
@@ -23,14 +23,14 @@ RUN HATCH_BUILD_HOOK_ENABLE_MYPYC=1 pip wheel --no-deps --wheel-dir dist . \
  && rm -rf streams \
  && /opt/agent-streams/bin/python -c "import sys, streams.stage.sessions as compiled; sys.exit(not compiled.__file__.endswith('.so'))"
 
-FROM python:3.11-slim-bookworm
+FROM python:3.11.14-slim-bookworm
 LABEL org.opencontainers.image.title="AgentStreams" \
       org.opencontainers.image.description="Exactly-once streaming tables, alerts, circuit breakers and Prometheus metrics for LLM agents, on Kafka." \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.source="https://github.com/agent-streams/agent-streams" \
       org.opencontainers.image.documentation="https://github.com/agent-streams/agent-streams/blob/main/docs/deploy.md" \
-      org.opencontainers.image.base.name="docker.io/library/python:3.11-slim-bookworm"
+      org.opencontainers.image.base.name="docker.io/library/python:3.11.14-slim-bookworm"
 # A fixed number, so that clusters can hold the image to it (runAsNonRoot) and files can be given to it.
 RUN groupadd --gid 10001 agent-streams \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin agent-streams

@@ -6,7 +6,7 @@ Never changes a lifetime number: a reset can be looked behind for ever, and noth
 from collections.abc import Iterable
 from typing import Final
 
-from streams.fold.rollup import Baseline, LifetimeHistogram, LifetimeRow, LogBins, ResetOrder
+from streams.fold.rollup import Baseline, LifetimeHistogram, LifetimeRow, LogBins, ResetOrder, add_lifetime
 
 NEVER: Final = Baseline("")
 
@@ -74,6 +74,23 @@ def since_reset(row: LifetimeRow) -> LifetimeRow:
     return LifetimeRow(
         row.dimension, row.labels, row.ordinal, row.created_ms, row.touched_ms, row.stamp, sums, histograms, times
     )
+
+
+def absorb(into: LifetimeRow, row: LifetimeRow) -> None:
+    """Let a row go on as a part of another: its numbers, what of them was reset, and since when they count."""
+    add_lifetime(into, row)
+    into.created_ms = min(into.created_ms, row.created_ms)
+    if row.baseline is None:
+        return
+    known = into.baseline or NEVER
+    kept = {name: _copy(held) for name, held in known.histograms.items()}
+    gone = LifetimeRow(row.dimension, row.labels, -1, -1, -1, -1, dict(known.sums), kept)
+    theirs = row.baseline
+    add_lifetime(gone, LifetimeRow(row.dimension, row.labels, -1, -1, -1, -1, theirs.sums, theirs.histograms))
+    merge_times(into, row)
+    times = into.baseline or NEVER
+    command = known.command or theirs.command
+    into.baseline = Baseline(command, times.since_ms, gone.sums, gone.histograms, times.since)
 
 
 def _since(baseline: Baseline, name: str) -> int:

@@ -12,7 +12,7 @@ from zlib import crc32
 import msgspec
 
 from streams.errors import InvariantBroken, SequenceGap
-from streams.fold.baseline import concerns, reset
+from streams.fold.baseline import absorb, concerns, reset
 from streams.fold.gauges import gauge_of
 from streams.fold.measure import DIMENSIONS, USER, Dimension
 from streams.fold.panes import PaneKey, Panes, due_ms, home
@@ -25,7 +25,6 @@ from streams.fold.rollup import (
     ResetOrder,
     RollupBatch,
     add_delta,
-    add_lifetime,
     add_pane,
     decode_lifetime,
     decode_pane,
@@ -340,7 +339,7 @@ class RollupsPartition:
             keyed, other = self._keyed.pop(key), self._other(USER)
             # What a torn transaction has left of the shared row holds these numbers already.
             if offset > other.row.stamp:
-                add_lifetime(other.row, keyed.row)
+                absorb(other.row, keyed.row)
                 for at, pane in keyed.panes.rows.items():
                     add_pane(other.panes.at(at), pane)
                 self._dirty_rows[other.key] = other

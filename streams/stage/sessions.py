@@ -448,8 +448,9 @@ class SessionsPartition:
         if not (self._fed or self._passed or changed):
             return None
         stamp = self._next - 1
-        rows: list[Row] = []
-        # First: a row may be deleted and begun anew between two flushes, and the changelog's last word counts.
+        # What is known of an erasure stands before what it deletes: also where a transaction was torn, who loads knows.
+        rows: list[Row] = self._erasing.drain()
+        # Then: a row may be deleted and begun anew between two flushes, and the changelog's last word counts.
         for raw, closed in self._beside.items():
             rows.append((raw, None if closed is None else stamped(closed, stamp)))
         for key, row in self._dirty.items():
@@ -468,7 +469,6 @@ class SessionsPartition:
         sends += self._batches.orders(self._erasing.orders(), counters, self._watermark, meta.sequences)
         sends += self._judging.sends(complete) + self._asides.hand_over()
         rows.extend(self._judging.rows())
-        rows.extend(self._erasing.drain())
         rows.append((META_KEY, session_rows.encode_meta(meta)))
         self._meta = meta
         self._table.touched(self._dirty)

@@ -55,7 +55,7 @@ def test_the_lock_holds_a_digest_of_everything() -> None:
 def test_bases_are_pinned_by_tag_and_the_path_of_an_event_is_compiled() -> None:
     bases = {each.split()[0] for each in instructions("FROM")}
 
-    assert bases == {"python:3.11-slim-bookworm"}
+    assert bases == {"python:3.11.14-slim-bookworm"}
     assert any("HATCH_BUILD_HOOK_ENABLE_MYPYC=1" in each for each in instructions("RUN"))
 
 

@@ -248,7 +248,7 @@ def test_kafka_is_let_through(build: str, secrets: Path) -> None:
 def test_workers_are_members_by_their_pods_name_and_have_time_to_end() -> None:
     worker = named(built("prod"), "StatefulSet", "agent-streams-worker")["spec"]
     spec = worker["template"]["spec"]
-    (variable,) = spec["containers"][0]["env"]
+    variable, _ = spec["containers"][0]["env"]
 
     assert variable == {
         "name": "AGENT_STREAMS_INSTANCE_ID",
@@ -256,6 +256,23 @@ def test_workers_are_members_by_their_pods_name_and_have_time_to_end() -> None:
     }
     assert worker["serviceName"] == "agent-streams-worker"
     assert spec["terminationGracePeriodSeconds"] * 1000 > Settings.model_fields["request_timeout_ms"].default
+
+
+@pytest.mark.parametrize("name", ["worker", "exporter"])
+def test_pods_are_spread_over_zones_and_read_in_their_own(name: str, secrets: Path) -> None:
+    """A pod of an older cluster has no label of its zone: the variable is empty then, and so is the rack."""
+    found = built("prod")
+    kind = "StatefulSet" if name == "worker" else "Deployment"
+    spec = named(found, kind, f"agent-streams-{name}")["spec"]["template"]["spec"]
+    zone = "topology.kubernetes.io/zone"
+    (container,) = spec["containers"]
+    (rack,) = (each for each in container["env"] if each["name"] == f"{PREFIX}KAFKA_CLIENT_RACK")
+
+    assert zone in {each["topologyKey"] for each in spec["topologySpreadConstraints"]}
+    assert rack["valueFrom"] == {"fieldRef": {"fieldPath": f"metadata.labels['{zone}']"}}
+    values = environment(found, container)
+    assert settings({**values, rack["name"]: "eu-1a"}, secrets).kafka_client_rack == "eu-1a"
+    assert settings({**values, rack["name"]: ""}, secrets).kafka_client_rack is None
 
 
 def test_a_sender_of_spans_keeps_its_receiver() -> None:

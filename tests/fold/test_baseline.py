@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.fold.baseline import concerns, created_ms, merge_times, reset, reset_ms, since_reset
+from streams.fold.baseline import absorb, concerns, created_ms, merge_times, reset, reset_ms, since_reset
 from streams.fold.rollup import Delta, LifetimeRow, ResetOrder, add_delta, decode_lifetime, encode_row
 
 NAMES = ("events", "errors", "tool_duration")
@@ -111,3 +111,26 @@ def test_an_order_is_about_its_dimension_and_labels() -> None:
         assert expected == concerns(ResetOrder("c", 0, dimension, labels), row)
     assert not concerns(ResetOrder("c", 0, names={"tool": ["events"]}), row)
     assert concerns(ResetOrder("c", 0, names={"agent_tool": ["events"]}), row)
+
+
+@given(st.lists(st.tuples(st.booleans(), deltas | resets), max_size=12))
+@settings(deadline=None)
+def test_a_row_that_goes_on_in_another_shows_what_it_showed(history: list[tuple[bool, Any]]) -> None:
+    """What somebody has reset does not come back when a name is erased and its numbers go to the row of many."""
+    rows = new(), new()
+    for first, what in history:
+        if isinstance(what, Delta):
+            add_delta(rows[first], None, what)
+        else:
+            reset(rows[first], order(*what))
+    into, row = rows
+    row.created_ms = 700
+    together = [numbers(since_reset(each)) for each in rows]
+    times = [reset_ms(each, NAMES) for each in rows]
+
+    absorb(into, row)
+
+    shown = numbers(since_reset(decode_lifetime(encode_row(into))))
+    names = set().union(*together)
+    assert {name: sum(each.get(name, 0) for each in together) for name in names} == shown
+    assert (max(times), 700) == (reset_ms(into, NAMES), into.created_ms)

@@ -217,6 +217,36 @@ class IgnoresStamps(_Forgetful):
                 keyed.row.stamp = -1
 
 
+class LeavesErasuresHalfDone(_Forgetful):
+    """An erasure that a crash has cut short counts as carried out."""
+
+    def forget(self) -> None:
+        if isinstance(self.state, SessionsPartition):
+            erasing = self.state._erasing
+            erasing._todo, erasing.version = {}, erasing._until
+
+
+class LetsErasedReturn(Owner):
+    """Up to when something was erased is unknown after a load: what is sent again counts again."""
+
+    def read_rows(self, changelog: Log, at: int) -> tuple[list[Row], int]:
+        rows, at = super().read_rows(changelog, at)
+        return [row for row in rows if row[0][:1] != b"x"], at
+
+
+class RefusesNeighbours(Owner):
+    """Whoever shares an agent with somebody who is erased is refused as well."""
+
+    def feed(self) -> None:
+        if isinstance(self.state, SessionsPartition) and self.state._erasing.known:
+            erasing, event_of = self.state._erasing, self.state._erasing._refuses
+            erasing._refuses = lambda event, origin: event.agent == "agent-a" or event_of(event, origin)  # type: ignore[method-assign]  # a mistake
+            super().feed()
+            del erasing._refuses
+        else:
+            super().feed()
+
+
 class DoesNotAskForRules(Owner):
     """State is judged by the rules that the worker happens to know, also when newer ones have judged it."""
 
@@ -240,7 +270,7 @@ MUTANTS: Final = (
     CommitsFirst, WritesOutsideTransactions, DoesNotFence, LoadsBeforeFencing, WritesAgain, GoesOn, ReadsAbortedRows,
     ReadsAbortedRecords, StartsAtTheEnd, SendsDeadLettersApart, WritesTombstonesLast, ForgetsTheWatermark,
     ForgetsMarks, ForgetsIds, ForgetsAlerts, ForgetsCommands, ForgetsAttention, ForgetsBaselines, ForgetsGauges,
-    IgnoresStamps, DoesNotAskForRules, JudgesAllAnew,
+    IgnoresStamps, LeavesErasuresHalfDone, LetsErasedReturn, RefusesNeighbours, DoesNotAskForRules, JudgesAllAnew,
 )  # fmt: skip
 
 
