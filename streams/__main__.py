@@ -17,6 +17,9 @@ from streams.errors import AgentStreamsError
 _EPILOG: Final = (
     "Settings are AGENT_STREAMS_* variables (docs/settings.md). To see it work without setting anything: "
     "agent-streams demo"
+    "\n\n"
+    "It ends with 2 for arguments it does not know, with 69 when Kafka fails, with 78 when a setting, a file or the "
+    "topics cannot be used; what else there is, each command says."
 )
 
 
@@ -79,6 +82,8 @@ def build(names: Sequence[str]) -> typer.Typer:
         module = import_module(f"streams.worker.cli.{command.module}")
         found, epilog = getattr(module, command.attribute), _examples(getattr(module, "EXAMPLES", ()))
         if isinstance(found, typer.Typer):
+            for each in found.registered_commands:
+                each.help = paragraphs((each.callback and each.callback.__doc__) or "")
             app.add_typer(found, name=name, rich_help_panel=command.panel, epilog=epilog)
         else:
             text = paragraphs(found.__doc__ or "")

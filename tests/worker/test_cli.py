@@ -89,6 +89,24 @@ def test_help_of_a_command_teaches_by_examples(name: str) -> None:
     assert "For example:" in done.output
 
 
+def test_commands_of_a_group_break_their_lines_where_the_terminal_ends() -> None:
+    done = CliRunner().invoke(build(["rules"]), ["rules", "load", "--help"], prog_name="agent-streams")
+
+    assert "once every partition goes by them" in " ".join(done.output.split())
+    assert all(len(line.rstrip()) > 40 for line in done.output.splitlines() if "It ends with 0" in line)
+
+
+def test_arguments_are_named_in_capitals_and_by_one_name() -> None:
+    """What is to be filled in looks like it; the same thing has the same name in every command."""
+    for path, argument in (
+        (["tables"], "TABLE"), (["purge"], "session|user"), (["breakers", "show"], "CIRCUIT"),
+        (["breakers", "history"], "CIRCUIT"), (["breakers", "force-open"], "CIRCUIT"), (["alerts", "show"], "ID"),
+    ):  # fmt: skip
+        done = CliRunner().invoke(build(path[:1]), [*path, "--help"], prog_name="agent-streams")
+
+        assert argument in done.output.partition("Options")[0]
+
+
 def test_help_breaks_its_lines_where_the_terminal_ends_and_keeps_examples() -> None:
     text = """First.
 

@@ -37,7 +37,10 @@ def acls(
     style: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.KAFKA_ACLS,
     cluster: Annotated[str, typer.Option(help="Strimzi's name of the Kafka cluster.")] = "kafka",
     otlp_topic: Annotated[
-        str | None, typer.Option(help="The topic that `ingest` reads spans from.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="TOPIC", help="What `ingest-otlp --from-topic` reads, for the role ingest.", show_default=False
+        ),
     ] = None,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,

@@ -28,7 +28,9 @@ WINDOW_MS_LEAST: Final = 10_000  # a pane
 
 
 def advice(
-    window: Annotated[str, typer.Option(help="How far to look back, up to 24h: older windows are not kept.")] = "24h",
+    window: Annotated[
+        str, typer.Option(metavar="DURATION", help="How far to look back, up to 24h: older windows are not kept.")
+    ] = "24h",
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
     as_json: Json = False,

@@ -39,9 +39,16 @@ app: Final = typer.Typer(name="breakers", help="Look at circuit breakers and mov
 FOLLOW_S: Final = 0.1
 NOTHING_CODE: Final = EXIT_CODES[Outcome.NOTHING]
 
-Name = Annotated[str, typer.Argument(help="Name of a circuit, such as 'tool|search'.", show_default=False)]
+Name = Annotated[
+    str, typer.Argument(metavar="CIRCUIT", help="Name of a circuit, such as 'tool|search'.", show_default=False)
+]
 Pattern = Annotated[
-    str, typer.Argument(help="Name of a circuit, such as 'tool|search'; * is any text.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="CIRCUIT",
+        help="Name of a circuit, such as 'tool|search'; * is any text.",
+        show_default=False,
+    ),
 ]
 Note = Annotated[str | None, typer.Option(help="Why, for whoever reads the topic later.")]
 By = Annotated[str | None, typer.Option(help="Who asks.", show_default="user@host")]
@@ -101,7 +108,10 @@ def show(name: Name, bootstrap: Bootstrap = None, prefix: Prefix = None, as_json
 
 @app.command()
 def history(name: Name, bootstrap: Bootstrap = None, prefix: Prefix = None, as_json: Json = False) -> None:
-    """Show every transition of one circuit that its topic still holds, at least those of 30 days, oldest first."""
+    """Show every transition of one circuit that its topic still holds, at least those of 30 days, oldest first.
+
+    It ends with 66 if there is none.
+    """
     circuits = _look(bootstrap, prefix, name)
     if not circuits.changes:
         err.print(f"{escape(name)} has never moved, as far as the topic goes back")
@@ -193,7 +203,11 @@ def force_open(
     breaker: Pattern, note: Note = None, by: By = None, command_id: CommandId = None, timeout_s: Timeout = TIMEOUT_S,
     bootstrap: Bootstrap = None, prefix: Prefix = None, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Let no call through until somebody says otherwise."""
+    """Let no call through until somebody says otherwise.
+
+    It ends with 0 once the workers have committed it, with 66 if no circuit is meant, with 65 if the workers refused
+    it, with 75 if none was seen to carry it out in time: it happens once one runs.
+    """
     _move("force-open", breaker, note, by, command_id, timeout_s, bootstrap, prefix, as_json=as_json)
 
 
@@ -202,7 +216,10 @@ def force_close(
     breaker: Pattern, note: Note = None, by: By = None, command_id: CommandId = None, timeout_s: Timeout = TIMEOUT_S,
     bootstrap: Bootstrap = None, prefix: Prefix = None, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Close a circuit now, with an empty window; from there on it lives by itself."""
+    """Close a circuit now, with an empty window; from there on it lives by itself.
+
+    It ends as `force-open` does.
+    """
     _move("force-close", breaker, note, by, command_id, timeout_s, bootstrap, prefix, as_json=as_json)
 
 
@@ -211,7 +228,10 @@ def disable(
     breaker: Pattern, note: Note = None, by: By = None, command_id: CommandId = None, timeout_s: Timeout = TIMEOUT_S,
     bootstrap: Bootstrap = None, prefix: Prefix = None, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Let every call through and count none, until somebody says otherwise."""
+    """Let every call through and count none, until somebody says otherwise.
+
+    It ends as `force-open` does.
+    """
     _move("disable", breaker, note, by, command_id, timeout_s, bootstrap, prefix, as_json=as_json)
 
 
@@ -220,7 +240,10 @@ def metrics_only(
     breaker: Pattern, note: Note = None, by: By = None, command_id: CommandId = None, timeout_s: Timeout = TIMEOUT_S,
     bootstrap: Bootstrap = None, prefix: Prefix = None, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Let every call through, go on measuring, and say once that a rate is exceeded."""
+    """Let every call through, go on measuring, and say once that a rate is exceeded.
+
+    It ends as `force-open` does.
+    """
     _move("metrics-only", breaker, note, by, command_id, timeout_s, bootstrap, prefix, as_json=as_json)
 
 
@@ -229,7 +252,10 @@ def reset(
     breaker: Pattern, note: Note = None, by: By = None, command_id: CommandId = None, timeout_s: Timeout = TIMEOUT_S,
     bootstrap: Bootstrap = None, prefix: Prefix = None, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Begin anew: closed, with an empty window, whatever state it was in."""
+    """Begin anew: closed, with an empty window, whatever state it was in.
+
+    It ends as `force-open` does.
+    """
     _move("reset", breaker, note, by, command_id, timeout_s, bootstrap, prefix, as_json=as_json)
 
 

@@ -47,7 +47,10 @@ _INTERRUPTED: Final = 130  # what a shell says of Ctrl-C
 def demo(
     bootstrap: Bootstrap = None,
     length: Annotated[
-        str | None, typer.Option("--for", metavar="DURATION", help="End by itself after this long, such as 20s or 2m.")
+        str | None,
+        typer.Option(
+            "--for", metavar="DURATION", help="End by itself after this long, such as 20s or 2m; else at Ctrl-C."
+        ),
     ] = None,
     rate: Annotated[float, typer.Option(help="Events per second.")] = 200.0,
     seed: Annotated[int, typer.Option(help="The same seed makes the same events.")] = 1,

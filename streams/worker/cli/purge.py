@@ -34,7 +34,7 @@ class What(StrEnum):
 
 
 def purge(
-    what: Annotated[What, typer.Argument(help="What the id is of.")],
+    what: Annotated[What, typer.Argument(metavar="session|user", help="What the id is of.")],
     name: Annotated[str, typer.Argument(metavar="ID", help="The id, as events have it.")],
     note: Annotated[str | None, typer.Option(help="Why, for whoever reads the topic later; never the id.")] = None,
     by: Annotated[str | None, typer.Option(help="Who asks.", show_default="user@host")] = None,

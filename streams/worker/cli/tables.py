@@ -42,7 +42,7 @@ EXAMPLES: Final = (
 
 
 def tables(
-    kind: Annotated[Kind, typer.Argument(help="Which table.")],
+    kind: Annotated[Kind, typer.Argument(metavar="TABLE", help="Which table.")],
     one: Annotated[
         str | None, typer.Option("--id", help="Show one row in full: a session, a tool, …; agent-tools: agent|tool.")
     ] = None,

@@ -37,7 +37,10 @@ def worker(
     health_port: Annotated[
         int | None,
         typer.Option(
-            min=0, max=65535, help="Show health, readiness and the worker's own metrics there; 0: a free one."
+            min=0,
+            max=65535,
+            help="Show health, readiness and the worker's own metrics on this port; 0: a free one. Without it "
+            "AGENT_STREAMS_HEALTH_PORT, else nowhere.",
         ),
     ] = None,
 ) -> None:
