@@ -95,13 +95,14 @@ class Feed:
     def __init__(self, broker: Broker, topic: str, shares: list[list[dict[str, Any]]], rate: float) -> None:
         self._broker, self._topic, self._shares, self._rate = broker, topic, shares, rate
         self._published = 0
+        self._size = 0
         self._ended = False
         self._thread = threading.Thread()
 
     def begin(self, number: int) -> None:
         """Publish a share in the background, after the one before."""
         self._thread.join() if self._thread.ident else None
-        self._published = 0
+        self._published, self._size = 0, len(self._shares[number])
         self._thread = threading.Thread(target=self._publish, args=(self._shares[number],))
         self._thread.start()
 
@@ -115,9 +116,9 @@ class Feed:
             self._published += 1
             yield event
 
-    def third(self, number: int) -> bool:
-        """Is a third of this share published?"""
-        return self._published * 3 >= len(self._shares[number])
+    def third(self) -> bool:
+        """Is a third of the share published?"""
+        return self._published * 3 >= self._size
 
     @property
     def idle(self) -> bool:
@@ -151,7 +152,7 @@ class Trial:
                 raise GaveUp(f"no group of two within {START_S:g} s")
             for number in range(times):
                 self.feed.begin(number)
-                self.until(lambda share=number: self.feed.third(share), START_S)
+                self.until(self.feed.third, START_S)
                 self._cause(self.workers[number % 2])
             self.feed.begin(times)
             self.feed.end()

@@ -46,7 +46,7 @@ def ends_of(requests: Iterable[tuple[str, bytes]], choose: Callable[[str], int])
             for event in decode_record(record.value).events:
                 if (kind := type(event).__name__).endswith("End"):
                     about = getattr(event, "tool", None) or getattr(event, "model", "")
-                    found[kind, about, getattr(event, "status", "")] += 1
+                    found[kind, str(about), str(getattr(event, "status", ""))] += 1
     return found
 
 
