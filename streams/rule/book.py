@@ -368,6 +368,10 @@ class AlertBook:
                 moved.append(self._move(lane, key, state, EXPIRED, None, self._now(now_ms)))
         return moved
 
+    def resolved_keys(self, over: str) -> set[Key]:
+        """Return the keys of alerts that are over and still kept."""
+        return {key for lane in self._lanes.values() if lane.rule.over == over for key in lane.resolved}
+
     def expire(self, now_ms: int) -> list[Transition]:
         """Let go of what was resolved long ago or is too much, and resolve the alerts of removed rules."""
         now_ms = self._now(now_ms)

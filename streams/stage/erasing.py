@@ -129,6 +129,10 @@ class Erasing:
         """Are there rows that have not been looked at?"""
         return bool(self._todo)
 
+    def means(self, scope: str, name: str) -> bool:
+        """Is this one of those that are being erased?"""
+        return digest_of(scope, name) in self._todo
+
     def load(self, key: bytes, value: bytes) -> bool:
         """Take a stored row; False when it is none of these."""
         if key[:1] != ERASED_KEY:

@@ -389,6 +389,10 @@ class SessionsPartition:
         """Begin with the erasures that are new; returns whether there are any."""
         begun = self._erasing.begin(erasures, self._rows, self._closed.keys(), self._clock) and self._started
         self._passed = self._passed or begun
+        if begun:  # an alert is kept for longer than the row that it was about
+            for key in self._judging.resolved_keys(SESSION):
+                if key[0] not in self._rows and self._erasing.means(SESSION, key[0]):
+                    self._judging.forget(SESSION, key, self._clock, ENDED_REASON)
         return begun
 
     def _erase(self) -> None:

@@ -141,7 +141,7 @@ class Trial:
         for name in ("one", "two"):
             own = folder / f"{rival.group}-{name}"
             own.mkdir(parents=True)
-            self.workers.append(WorkerProcess(name, rival.command(own), own, rival.python))
+            self.workers.append(WorkerProcess(name, rival.command(own), own, python=rival.python))
 
     def run(self, times: int) -> None:
         """Cause the faults one after the other, then wait until all is read and compare."""
