@@ -389,14 +389,14 @@ class SessionsPartition:
         """Begin with the erasures that are new; returns whether there are any."""
         begun = self._erasing.begin(erasures, self._rows, self._closed.keys(), self._clock) and self._started
         self._passed = self._passed or begun
-        if begun:  # an alert is kept for longer than the row that it was about
-            for key in self._judging.resolved_keys(SESSION):
-                if key[0] not in self._rows and self._erasing.means(SESSION, key[0]):
-                    self._judging.forget(SESSION, key, self._clock, ENDED_REASON)
         return begun
 
     def _erase(self) -> None:
         """Let go of some of what is to be erased."""
+        if self._erasing.busy:  # an alert is kept for longer than the row that it was about
+            for key in self._judging.resolved_keys(SESSION):
+                if key[0] not in self._rows and self._erasing.means(SESSION, key[0]):
+                    self._judging.forget(SESSION, key, self._clock, ENDED_REASON)
         for key in self._erasing.step(self._table, self._dirty, self._clock):
             if isinstance(key, str):
                 self._judging.forget(SESSION, (key,), self._clock, ENDED_REASON)
