@@ -6,7 +6,7 @@ An erasure is accepted once, by the commands stage, and numbered (`EraseRow`).  
 between two batches and notes up to when (`Erased`): no event of that session or user from before is taken again.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any, Final, Literal
 
@@ -129,9 +129,11 @@ class Erasing:
         """Are there rows that have not been looked at?"""
         return bool(self._todo)
 
-    def means(self, scope: str, name: str) -> bool:
-        """Is this one of those that are being erased?"""
-        return digest_of(scope, name) in self._todo
+    def outlived(self, rows: Container[RowKey], alerts: Callable[[], Iterable[tuple[str, ...]]]) -> list[str]:
+        """Name the sessions that are being erased and have no row any more, but an alert: it is kept for longer."""
+        if not self._todo:
+            return []
+        return [name for name, *_ in alerts() if name not in rows and digest_of(SESSION, name) in self._todo]
 
     def load(self, key: bytes, value: bytes) -> bool:
         """Take a stored row; False when it is none of these."""
@@ -210,7 +212,7 @@ class Erasing:
         return len(self.known) < before
 
     def drain(self) -> list[Row]:
-        """Return what changed since the last call as rows."""
+        """Return what changed since the last call as rows; they belong before what they delete, should it be torn."""
         changed, self._changed = self._changed, {}
         return [
             (ERASED_KEY + digest.encode(), None if erased is None else _encode(erased))

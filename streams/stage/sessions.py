@@ -393,10 +393,8 @@ class SessionsPartition:
 
     def _erase(self) -> None:
         """Let go of some of what is to be erased."""
-        if self._erasing.busy:  # an alert is kept for longer than the row that it was about
-            for key in self._judging.resolved_keys(SESSION):
-                if key[0] not in self._rows and self._erasing.means(SESSION, key[0]):
-                    self._judging.forget(SESSION, key, self._clock, ENDED_REASON)
+        for name in self._erasing.outlived(self._rows, lambda: self._judging.resolved_keys(SESSION)):
+            self._judging.forget(SESSION, (name,), self._clock, ENDED_REASON)
         for key in self._erasing.step(self._table, self._dirty, self._clock):
             if isinstance(key, str):
                 self._judging.forget(SESSION, (key,), self._clock, ENDED_REASON)
@@ -452,11 +450,9 @@ class SessionsPartition:
         if not (self._fed or self._passed or changed):
             return None
         stamp = self._next - 1
-        # What is known of an erasure stands before what it deletes: also where a transaction was torn, who loads knows.
         rows: list[Row] = self._erasing.drain()
-        # Then: a row may be deleted and begun anew between two flushes, and the changelog's last word counts.
-        for raw, closed in self._beside.items():
-            rows.append((raw, None if closed is None else stamped(closed, stamp)))
+        # First: a row may be deleted and begun anew between two flushes, and the changelog's last word counts.
+        rows += [(raw, None if closed is None else stamped(closed, stamp)) for raw, closed in self._beside.items()]
         for key, row in self._dirty.items():
             row.dirty = False
             rows.append((row_key(key), stamped(row, stamp)))
