@@ -3,11 +3,15 @@
 Never sleeps, never reads a clock.
 """
 
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
+
+K = TypeVar("K", bound=Hashable)
 
 # Five requests and their answers in asyncio: 1.1 to 1.7 ms of CPU per transaction, whatever it carries.
 TRANSACTION_CPU_MS: Final = 1.5
+TURNS: Final = 5  # how much longer work may wait while others move: a chunk waits behind those of all partitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +148,38 @@ class Stillness:
         self._token: object = None
         self._since_ms = now_ms
 
-    def stuck(self, *, waiting: bool, token: object, now_ms: float) -> bool:
+    def stuck(self, *, waiting: bool, token: object, now_ms: float, limit_ms: float | None = None) -> bool:
         """Tell whether work waited all the time since `token` last changed, and that is longer than the limit."""
         if not waiting or token != self._token:
             self._token = token
             self._since_ms = now_ms
             return False
-        return now_ms - self._since_ms >= self._limit_ms
+        return now_ms - self._since_ms >= (self._limit_ms if limit_ms is None else limit_ms)
+
+
+class Standstill(Generic[K]):
+    """Which of those that share one thread has work to do and does not move any more?"""
+
+    __slots__ = ("_all", "_each", "_limit_ms")
+
+    def __init__(self, *, limit_ms: float, now_ms: float) -> None:
+        self._limit_ms = limit_ms
+        self._all = Stillness(limit_ms=limit_ms, now_ms=now_ms)
+        self._each: dict[K, Stillness] = {}
+
+    def found(self, vitals: Mapping[K, tuple[bool, object]], now_ms: float) -> tuple[K, float] | None:
+        """Return one that is stuck, and the time it was given; `vitals` say whether work waits, and a token.
+
+        While others move, it may be a long queue that holds one up: then it has `TURNS` times as long.
+        """
+        held = self._all.stuck(waiting=True, token=tuple(vitals.values()), now_ms=now_ms)
+        limit_ms = self._limit_ms * (1 if held else TURNS)
+        for name, (waiting, token) in vitals.items():
+            still = self._each.setdefault(name, Stillness(limit_ms=limit_ms, now_ms=now_ms))
+            if still.stuck(waiting=waiting, token=token, now_ms=now_ms, limit_ms=limit_ms):
+                return name, limit_ms
+        return None
+
+    def forget(self, name: K) -> None:
+        """Take it that this one is gone; should it come back, it begins anew."""
+        self._each.pop(name, None)

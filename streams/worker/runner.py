@@ -20,7 +20,7 @@ from streams.worker.config import WorkerConfig
 from streams.worker.connection import told_to_stop
 from streams.worker.flush import HOPELESS, OutcomeUnknown
 from streams.worker.load import load
-from streams.worker.pace import Stillness
+from streams.worker.pace import Standstill, Stillness
 from streams.worker.partition import SILENCE_MS, Bench, Partition, Stages, monotonic_ms
 from streams.worker.transport import Chunk, Sight
 
@@ -97,7 +97,7 @@ class Runner:
         self._settled = False  # between `resume` and the next `revoked`
         self._turn = 0  # counts what was revoked: a `resume` that belongs to an earlier turn comes too late
         self._turn_of_load = 0
-        self._still: dict[TopicPartition, Stillness] = {}
+        self._standstill = Standstill[TopicPartition](limit_ms=config.stuck_ms, now_ms=monotonic_ms())
         self._silence = Stillness(limit_ms=_SILENCES * config.stuck_ms, now_ms=monotonic_ms())
 
     @property
@@ -214,11 +214,10 @@ class Runner:
         trouble = self._attached.trouble() if self._attached is not None else None
         if trouble is not None:
             self.fail(trouble)
-        for tp, partition in self._partitions.items():
-            still = self._still.setdefault(tp, Stillness(limit_ms=self.config.stuck_ms, now_ms=now_ms))
-            waiting, token = partition.vital()
-            if still.stuck(waiting=waiting, token=token, now_ms=now_ms):
-                self.fail(Fenced(f"{partition!r} has work, but has not moved for {self.config.stuck_ms} ms; restart"))
+        vitals = {tp: partition.vital() for tp, partition in self._partitions.items()}
+        if (stuck := self._standstill.found(vitals, now_ms)) is not None:
+            tp, waited_ms = stuck
+            self.fail(Fenced(f"{self._partitions[tp]!r} has work, but has not moved for {waited_ms:.0f} ms; restart"))
         heard_ms = max((each.answered_ms for each in self.partitions if each.answered_ms is not None), default=None)
         silent = heard_ms is not None and clock.now_ms() - heard_ms > SILENCE_MS
         if self._silence.stuck(waiting=silent, token=heard_ms, now_ms=now_ms):
@@ -345,7 +344,7 @@ class Runner:
             self.fail(error)
 
     def _drop(self, partition: Partition) -> None:
-        self._still.pop(partition.source, None)
+        self._standstill.forget(partition.source)
         partition.suspend()
         task = asyncio.ensure_future(partition.spoil())
         self._closing.add(task)

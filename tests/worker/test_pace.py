@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.worker.pace import Budget, Load, Pace, Seen, SliceSize, Stillness, flush_wait_ms, interval_ms
+from streams.worker.pace import Budget, Load, Pace, Seen, SliceSize, Standstill, Stillness, flush_wait_ms, interval_ms
 
 PACE = Pace(
     idle_ms=50, gather_ms=10, busy_ms=250, limit_ms=1000, pending_limit=1000, idle_load=0.5, busy_load=0.9, share=0.25
@@ -117,3 +117,28 @@ def test_who_moves_or_has_nothing_to_do_is_not_stuck() -> None:
     assert not still.stuck(waiting=True, token=2, now_ms=1800)
     assert not still.stuck(waiting=False, token=2, now_ms=2700)
     assert not still.stuck(waiting=True, token=2, now_ms=3600)
+
+
+def test_one_that_waits_while_others_move_is_given_longer() -> None:
+    standstill = Standstill[str](limit_ms=1000, now_ms=0)
+    moves = [{"a": (True, 1), "b": (True, at)} for at in range(6)]
+
+    assert [standstill.found(vitals, at * 900.0) for at, vitals in enumerate(moves)] == [None] * 6
+    assert standstill.found({"a": (True, 1), "b": (True, 6)}, 5_000.0) == ("a", 5_000.0)
+
+
+def test_one_that_waits_while_nobody_moves_is_stuck() -> None:
+    standstill = Standstill[str](limit_ms=1000, now_ms=0)
+    vitals = {"a": (True, 1), "b": (False, 1)}
+
+    assert standstill.found(vitals, 0) is None
+    assert standstill.found(vitals, 999) is None
+    assert standstill.found(vitals, 1000) == ("a", 1000)
+
+
+def test_one_that_was_given_away_begins_anew() -> None:
+    standstill = Standstill[str](limit_ms=1000, now_ms=0)
+    standstill.found({"a": (True, 1)}, 0)
+    standstill.forget("a")
+
+    assert standstill.found({"a": (True, 1)}, 1_100) is None
