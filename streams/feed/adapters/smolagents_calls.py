@@ -1,6 +1,6 @@
 """What an agent of smolagents does, as events: its runs, the calls of its models with their tokens, its tool calls.
 
-Never imports smolagents, never raises into the agent, and never reports texts: sizes, hashes, names and messages of errors.
+Never imports it, never raises into the agent, and never reports texts: sizes, hashes, names and messages of errors.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
