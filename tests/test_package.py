@@ -30,7 +30,7 @@ UV: Final = (sys.executable, "-m", "uv")
 EPOCH: Final = "1767225600"  # any moment: what is built must not tell when it was
 EXTRAS: Final = {
     *("kafka", "langchain", "litellm", "mcp", "openai-agents", "pydantic-ai", "strands", "otlp"),
-    *("claude-agent-sdk", "google-adk", "llama-index", "smolagents"),
+    *("agent-framework", "claude-agent-sdk", "google-adk", "llama-index", "smolagents"),
 }
 DEMO_S: Final = 10
 

@@ -144,6 +144,14 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         cache_write="cache_write_tokens",
         reasoning="details/reasoning_tokens|details/thoughts_tokens",
     ),
+    # Microsoft Agent Framework's UsageDetails: parts are subsets, but for Anthropic's cached tokens, which are beside.
+    "agent_framework": Dialect(
+        input=("input_token_count", "anthropic.cache_read_input_tokens", "anthropic.cache_creation_input_tokens"),
+        output=("output_token_count",),
+        cache_read="cache_read_input_token_count|anthropic.cache_read_input_tokens",
+        cache_write="cache_creation_input_token_count|anthropic.cache_creation_input_tokens",
+        reasoning="reasoning_output_token_count",
+    ),
     "otel": _OTEL,
     "openllmetry": _OTEL,
     # PydanticAI's spans of whole runs: the sum of what their calls of models report as above.

@@ -69,6 +69,11 @@ TOLD: Final[dict[str, dict[str, Any]]] = {
         "input_tokens": 1000, "output_tokens": 250, "cache_read_tokens": 600, "cache_write_tokens": 100,
         "details": {"reasoning_tokens": 90},
     },
+    "agent_framework": {
+        "input_token_count": 300, "output_token_count": 250, "anthropic.cache_read_input_tokens": 600,
+        "cache_creation_input_token_count": 100, "anthropic.cache_creation_input_tokens": 100,
+        "reasoning_output_token_count": 90,
+    },
     "otel": {
         "gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 250,
         "gen_ai.usage.cache_read.input_tokens": 600, "gen_ai.usage.cache_write.input_tokens": 100,
@@ -105,7 +110,7 @@ SILENT: Final = {
     "claude_code_metric": {"reasoning_tokens": 0},
 }
 NOT_TOLD_APART: Final = {"openai_agents", "xai_chat", "cohere", "strands", "pydantic_ai", "openllmetry",
-                         "claude_code", "claude_code_metric", "otel_aggregated", "crewai"}  # fmt: skip
+                         "claude_code", "claude_code_metric", "otel_aggregated", "crewai", "agent_framework"}  # fmt: skip
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from streams.event.model import AgentEnd
 from streams.event.tokens import Usage, canonical, dialect_of
-from streams.feed.adapters.calls import Calls, harmless
-from streams.feed.adapters.guarded import Asks
+from streams.feed.adapters.around import AroundCalls
+from streams.feed.adapters.calls import harmless
 from streams.feed.adapters.runs import Run
 from streams.feed.failure import message_of
-from streams.feed.guard.denial import CallDenied, Denial
+from streams.feed.guard.denial import CallDenied
 from streams.feed.timers import Emits
 
 _MISFIT: Final = "AgentToolCallError"  # arguments that do not fit the tool
@@ -22,29 +22,12 @@ _CAUSES_MAX: Final = 20  # agents inside agents each put an error around the one
 _GROUP_MIN: Final = 2
 
 
-class SmolCalls:
-    """The calls of one agent and of those it manages; each is inside the call around the line that begins it."""
+class SmolCalls(AroundCalls):
+    """The calls of one agent and of those it manages."""
 
-    def __init__(
-        self,
-        emitter: Emits,
-        *,
-        agent: str | None,
-        session_id: str | None,
-        user_id: str | None,
-        tenant: str | None,
-        guard: Asks | None,
-    ) -> None:
-        whose = {"agent": agent, "session_id": session_id, "user_id": user_id, "tenant": tenant}
-        self._calls = Calls(emitter, **whose, guard=guard)
+    def __init__(self, emitter: Emits, **whose: Any) -> None:
+        super().__init__(emitter, **whose)
         self._models: dict[Hashable, str] = {}  # by open run: the model call it has made last
-
-    # ---- runs --------------------------------------------------------------------------------------------------
-
-    @harmless
-    def begin_run(self, run_id: str, agent: str, conversation: str) -> None:
-        """Begin a run of an agent: a request, in the session of its conversation unless one is named."""
-        self._calls.begin_request(run_id, self._calls.around, agent, {}, otherwise=conversation)
 
     @harmless
     def end_run(
@@ -65,29 +48,11 @@ class SmolCalls:
 
     # ---- models ------------------------------------------------------------------------------------------------
 
-    def begin_model(
-        self, run_id: str, model: str, *, provider: str | None, streaming: bool, temperature: Any = None
-    ) -> Denial | None:
-        """Begin a call to a model; return why it must not be made."""
-        around = self._calls.around
-        denied: list[Denial] = []
-        self._ask(denied, f"model:{model}", around, provider)
-        if not denied:
-            self._begin_model(
-                run_id, around, model=model, provider=provider, streaming=streaming, temperature=temperature
-            )
-        return denied[0] if denied else None
-
     @harmless
     def _begin_model(self, run_id: str, around: Run | None, **said: Any) -> None:
         if around is not None and around.end is AgentEnd:
             self._models[around.id] = run_id
-        self._calls.begin_model(run_id, around, **said)
-
-    @harmless
-    def first_token(self, run_id: str) -> None:
-        """Note the first part of a streamed answer."""
-        self._calls.first_token(run_id)
+        super()._begin_model(run_id, around, **said)
 
     @harmless
     def end_model(
@@ -110,19 +75,6 @@ class SmolCalls:
         if around is not None and around.id in self._models and len(names) >= _GROUP_MIN:
             around.root.groups[asked] = self._models[around.id]
 
-    def begin_tool(self, run_id: str, tool: str, arguments: Any, *, asked: str | None = None) -> Denial | None:
-        """Begin a tool call; return why it must not be made."""
-        around = self._calls.around
-        denied: list[Denial] = []
-        self._ask(denied, f"tool:{tool}", around, None)
-        if not denied:
-            self._begin_tool(run_id, around, tool, arguments, asked)
-        return denied[0] if denied else None
-
-    @harmless
-    def _begin_tool(self, run_id: str, around: Run | None, tool: str, arguments: Any, asked: str | None) -> None:
-        self._calls.begin_tool(run_id, around, tool, arguments, asked=asked)
-
     @harmless
     def end_tool(self, run_id: str, error: BaseException | None = None, *, result: Any = None) -> None:
         """End a tool call: by an error, or by what it came back with."""
@@ -130,11 +82,6 @@ class SmolCalls:
             self._calls.end_tool(run_id, status="validation_error", message=message_of(error))
         else:
             self._calls.end_tool(run_id, _cause(error), output=result)
-
-    @harmless
-    def _ask(self, denied: list[Denial], target: str, around: Run | None, provider: str | None) -> None:
-        if denial := self._calls.denial(target, around, provider=provider):
-            denied.append(denial)
 
 
 def tokens_of(usage: Mapping[str, Any] | None) -> Usage | None:
