@@ -110,7 +110,8 @@ SILENT: Final = {
     "claude_code_metric": {"reasoning_tokens": 0},
 }
 NOT_TOLD_APART: Final = {"openai_agents", "xai_chat", "cohere", "strands", "pydantic_ai", "openllmetry",
-                         "claude_code", "claude_code_metric", "otel_aggregated", "crewai", "agent_framework"}  # fmt: skip
+                         "claude_code", "claude_code_metric", "otel_aggregated", "crewai",
+                         "agent_framework"}  # fmt: skip
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

@@ -1,9 +1,10 @@
 """Agents of Microsoft Agent Framework with scripted models and real tools; writes what their middleware gave.
 
-It runs where the framework is installed, beside the wheel that people install: started by test_agent_framework.py alone.
+It runs where the framework is installed, beside the wheel: started by test_agent_framework.py alone.
 """
 
 import asyncio
+import gc
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -59,7 +60,7 @@ class Scripted(FunctionInvocationLayer, ChatMiddlewareLayer, BaseChatClient):
             for at, (name, of) in enumerate(answer if isinstance(answer, list) else [answer])
         ]
 
-    def _inner_get_response(self, *, messages: Any, stream: bool, options: Any, **_: Any) -> Any:
+    def _inner_get_response(self, *, stream: bool, **_: Any) -> Any:
         if stream:
             return ResponseStream(self._parts(), finalizer=ChatResponse.from_updates)
         return self._whole()
@@ -226,6 +227,12 @@ async def shapes(out: Collected) -> dict[str, Any]:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     gave["cancelled"] = {"story": out.story(), **plain(ledger_of(out))}
+    out.events.clear()
+    updates = agent(middleware(out), *one_tool).run("?", stream=True)
+    await anext(updates)
+    del updates  # without a word
+    gc.collect()
+    gave["forgotten"] = {"story": out.story(), **plain(ledger_of(out))}
     for by in STOPPED:
         with stopped(by) as guard:
             await told(f"stopped_by_{by}", ("add", {"a": 1, "b": 2}), "done without", guard=guard)

@@ -2,8 +2,8 @@
 
     agent = Agent(client=client, name="planner", tools=[weather], middleware=middleware(emitter))
 
-Never raises into the agent (but for what a guard has stopped), never waits, and never reports texts: sizes, hashes, names
-and messages of errors.
+Never raises into the agent (but for what a guard has stopped), never waits, and never reports texts: sizes, hashes,
+names and messages of errors.
 """
 
 import weakref

@@ -1,7 +1,7 @@
 """Calls that begin where an adapter stands, inside the one around that line: runs, models, tools, and what stops them.
 
-Never imports a framework, never raises into the agent, and never tells how a call ended: that is said in the framework's
-own words, by who knows them.
+Never imports a framework, never raises into the agent, and never tells how a call ended: that is said in the
+framework's own words, by who knows them.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""What agents of Microsoft Agent Framework told their middleware in scripted runs: exactly these ledgers; and the real agents themselves.
+"""What agents of Microsoft Agent Framework told in scripts: exactly these ledgers; and the real agents themselves.
 
-They live in an environment of their own, beside the wheel that people install; `tests/golden/agent_framework` is what one
-such run heard.
+They live in an environment of their own, beside the wheel that people install; `tests/golden/agent_framework` is what
+one such run heard.
 """
 
 import asyncio
@@ -208,6 +208,7 @@ def test_streams_failures_and_cancellations_are_told_as_they_ended(gave: dict[st
     assert ([["add", "validation_error", 1]], {"validation": 1}) == (misfit["tools"], misfit["errors"])
     assert [["add", "success", 1], ["slow", "cancelled", 1]] == cancelled["tools"]
     assert ({"cancelled": 1}, ["add", "slow"]) == (cancelled["requests"], cancelled["together"])
+    assert ({"cancelled": 1}, {"cancelled": 1}) == (shapes["forgotten"]["requests"], shapes["forgotten"]["models"])
     assert "done" == shapes["broken"]
 
 
