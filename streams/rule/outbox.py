@@ -2,7 +2,8 @@
 
 Never sends anything.  At least once, with the transition's id as the key that tells a repeat; of an alert only its
 newest state waits, so that a receiver that was away is told everything and not flooded.  Silent moves (to pending, or
-forgotten) close what the receiver was told to be firing.  What has to be stored is handed out as `rows`.
+forgotten) close what the receiver was told, or may have been told, to be firing.  What has to be stored is handed out
+as `rows`.
 What is muted (silenced or inhibited) is held back while it fires, and told when it no longer is; an end that comes
 meanwhile is noted as if it had been told, as in Alertmanager.  What is acknowledged is not repeated.
 """
@@ -90,6 +91,7 @@ class Outbox:
         self.receiver = receiver
         self._batch_max = BATCH_MAX.get(receiver.kind, 1)
         self._told: dict[str, Delivered] = delivered or {}
+        self._doubtful: dict[str, AlertRecord] = {}  # newer than what was told, and nobody knows whether it arrived
         self._waiting: dict[str, AlertRecord] = {}
         self._held: dict[str, AlertRecord] = {}  # would wait, were it not muted
         self._muted = set[str]()
@@ -118,6 +120,17 @@ class Outbox:
 
     # ---- what is learned ----------------------------------------------------------------------------------------
 
+    def doubt(self, record: AlertRecord) -> None:
+        """Note that a state may have arrived without an answer that was heard or stored: its end has to be told."""
+        told = self._told.get(record.fingerprint)
+        if record.state == "firing" and (told is None or told.record.id != record.id):
+            self._doubtful[record.fingerprint] = record
+
+    def _believed(self, fingerprint: str) -> AlertRecord | None:
+        """Return what the receiver may believe of an alert; None when it cannot know of it."""
+        doubtful, told = self._doubtful.get(fingerprint), self._told.get(fingerprint)
+        return doubtful if doubtful is not None or told is None else told.record
+
     def learn(self, fingerprint: str, record: AlertRecord | None, now_ms: int, *, old: bool = False) -> None:
         """Take the newest of an alert; None when it is forgotten, `old` when it was there before the receiver."""
         if fingerprint in self._flying:
@@ -133,18 +146,19 @@ class Outbox:
             if fingerprint not in self._again_ms:
                 self._plan(fingerprint, now_ms, 0)  # told before a restart: again at once, it may have been lost since
             return
-        if self._due_to_be_told(record, told, old=old):
+        if self._due_to_be_told(record, old=old):
             self._put(fingerprint, record, now_ms)
 
-    def _due_to_be_told(self, record: AlertRecord, told: Delivered | None, *, old: bool) -> bool:
+    def _due_to_be_told(self, record: AlertRecord, *, old: bool) -> bool:
         if record.state != "resolved":
             return self.receiver.wants(record)
         if not self.receiver.send_resolved:
             self._forget(record.fingerprint)
             return False
-        if told is None:
+        believed = self._believed(record.fingerprint)
+        if believed is None:
             return not old and self.receiver.wants(record)
-        return told.record.state == "firing" or self.receiver.wants(record)
+        return believed.state == "firing" or self.receiver.wants(record)
 
     def _put(self, fingerprint: str, record: AlertRecord, now_ms: int) -> None:
         """Have a state told, unless it is muted: then it is held while it fires, and its end is nobody's news."""
@@ -154,7 +168,8 @@ class Outbox:
         self.suppressed += 1
         if record.state == "firing":
             self._held[fingerprint] = record
-        elif fingerprint in self._told:
+        elif self._believed(fingerprint) is not None:
+            self._doubtful.pop(fingerprint, None)
             self._told[fingerprint] = self._rows[fingerprint] = Delivered(record, now_ms)
             self._plan(fingerprint, now_ms, 0)
 
@@ -166,11 +181,13 @@ class Outbox:
         """Close what was told to be firing; a resolve that still waits goes out all the same."""
         if record is None:
             self._gone.add(fingerprint)
-        held, told = self._waiting.get(fingerprint), self._told.get(fingerprint)
+        held, believed = self._waiting.get(fingerprint), self._believed(fingerprint)
         if held is None or held.state != "resolved":
             self._drop(fingerprint)
-            if told is not None and told.record.state == "firing" and self.receiver.send_resolved:
-                self._put(fingerprint, closing(told.record, record), now_ms)
+            if believed is not None and believed.state == "firing" and self.receiver.send_resolved:
+                end, told = closing(believed, record), self._told.get(fingerprint)
+                if told is None or told.record.id != end.id:
+                    self._put(fingerprint, end, now_ms)
         if record is None and fingerprint not in self._waiting:
             self._forget(fingerprint)
 
@@ -255,6 +272,7 @@ class Outbox:
             elif told is None or told.record.id != record.id:
                 fresh += 1
                 self._told[fingerprint] = self._rows[fingerprint] = Delivered(record, now_ms)
+            self._doubtful.pop(fingerprint, None)
             waiting = self._waiting.get(fingerprint)
             if waiting is not None and waiting.id == record.id:
                 del self._waiting[fingerprint]
@@ -270,6 +288,7 @@ class Outbox:
             fingerprint = record.fingerprint
             waiting = self._waiting.get(fingerprint)
             if waiting is not None and waiting.id == record.id:
+                self.doubt(record)
                 muted = fingerprint in self._muted and record.state == "firing"
                 (self._held if muted else self._waiting)[fingerprint] = self._waiting.pop(fingerprint)
         self._land(records)
@@ -304,6 +323,7 @@ class Outbox:
         self._muted.discard(fingerprint)
         self._acknowledged.pop(fingerprint, None)
         self._again_ms.pop(fingerprint, None)
+        self._doubtful.pop(fingerprint, None)
         self._drop(fingerprint)
         if self._told.pop(fingerprint, None) is not None:
             self._rows[fingerprint] = None

@@ -267,7 +267,7 @@ class Notifier:
             self.ledger = ledger
             self._begin()
             for lane in self.lanes:
-                group.create_task(lane.run())
+                group.create_task(_lane(lane, ledger))
             group.create_task(self._pass_time())
             _log.info("notify_ready receivers=%d records=%d", len(self.lanes), follower.records)
 
@@ -318,6 +318,13 @@ class Notifier:
         except msgspec.DecodeError:  # somebody else's, or of another version: told again rather than never
             self.unreadable += 1
             return None
+
+
+async def _lane(lane: Lane, ledger: Ledger) -> None:
+    """Tell a new receiver nothing before it is stored since when there is one: who dies meanwhile owes it the ends."""
+    if lane.new:
+        await ledger.written()
+    await lane.run()
 
 
 @asynccontextmanager

@@ -51,6 +51,7 @@ class Lane:
         self._assured = None if target.receiver.kind in RESENT else assured
         self._changed = asyncio.Event()
         self._failures = 0
+        self.new = False  # it is not stored yet since when there is such a receiver
         self.sent = 0
         self.resent = 0
         self.retries = 0
@@ -68,12 +69,18 @@ class Lane:
         seen: Mapping[str, Seen],
         why: Callable[[AlertRecord], Why],
     ) -> None:
-        """Take up what was told before, and what the topic says now; without `begun` the receiver is new."""
+        """Take up what was told before, and what the topic says now; without `begun` the receiver is new.
+
+        What fired last and is not stored as told may have been: whoever told it died before that was written.
+        """
         self.outbox = outbox = Outbox(self.receiver, delivered)
+        self.new = begun is None
         moment_ms = now_ms()
         for fingerprint, each in seen.items():
             if each.notable is not None:
                 self._heed(fingerprint, why(each.notable), moment_ms)
+                if begun is not None:
+                    outbox.doubt(each.notable)
                 old = begun is None or begun.old(each.partition, each.offset)
                 outbox.learn(fingerprint, each.notable, moment_ms, old=old)
             if each.newest is not each.notable:

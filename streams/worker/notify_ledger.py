@@ -76,6 +76,10 @@ class Ledger:
         self._written.clear()
         self._changed.set()
 
+    async def written(self) -> None:
+        """Wait until everything that was put is written."""
+        await self._written.wait()
+
     @property
     def waiting(self) -> int:
         """How many rows are not written."""

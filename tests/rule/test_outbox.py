@@ -336,3 +336,60 @@ def test_an_acknowledgement_holds_back_neither_the_end_nor_what_was_not_told_yet
     assert ["a-1"] == sent(box, 0)
     box.learn("a", record("a", "resolved", 2), 1)
     assert ["a-2"] == sent(box, 1)
+
+
+@pytest.mark.parametrize("newer", [record("a", "resolved", 2), record("a", "pending", 2, reason="for_raised"), None])
+def test_what_may_have_arrived_unheard_is_ended_all_the_same(newer: AlertRecord | None) -> None:
+    """An answer that was lost on the way, and one that was heard by who died before it was written."""
+    lost = outbox()
+    lost.learn("a", record("a"), 1_000)
+    lost.failed(lost.due(1_000))
+    died = outbox()
+    died.doubt(record("a"))
+    for box in (lost, died):
+        box.learn("a", newer, 2_000, old=True)
+        (end,) = box.due(2_000)
+
+        assert "resolved" == end.state
+        assert [end.id] == sent(box)
+        assert ["a"] == list(stored(box))
+
+
+def test_an_end_that_was_told_of_what_is_pending_again_is_not_told_at_every_restart() -> None:
+    fires, waits = record("a"), record("a", "pending", 2, reason="for_raised")
+    told: dict[str, Delivered] = {}
+    heard: list[str] = []
+    for _ in range(3):
+        box = outbox(told)
+        box.doubt(fires)
+        box.learn("a", fires, 1_000)
+        box.learn("a", waits, 1_000)
+        heard += sent(box)
+        told |= {row.fingerprint: row.delivered for row in box.rows() if row.delivered}
+
+    assert ["a-1-closed"] == heard
+
+
+def test_what_may_have_arrived_is_ended_for_who_no_longer_wants_it_and_not_for_who_hears_no_ends() -> None:
+    other = record("a", "resolved", 2, severity="info")
+    for changes, expected in (
+        ({"matchers": (Matcher("severity", ("critical",)),)}, ["a-2"]),
+        ({"send_resolved": False}, []),
+    ):
+        box = outbox(**changes)
+        box.doubt(record("a"))
+        box.learn("a", other, 1_000)
+
+        assert expected == sent(box)
+
+
+def test_nothing_is_doubted_that_was_stored_and_no_end_that_is_muted_is_owed() -> None:
+    box = outbox({"a": Delivered(record("a", "resolved", 2), 0)})
+    box.doubt(record("a", "resolved", 2))
+    box.doubt(record("b"))
+    box.mute("b", 1_000, muted=True)
+    box.learn("b", record("b", "resolved", 2), 1_000)
+    box.mute("b", 2_000, muted=False)
+    box.learn("a", record("a", "pending", 3), 2_000)
+
+    assert [] == sent(box)
