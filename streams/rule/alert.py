@@ -222,8 +222,13 @@ def decode_names(stored: bytes) -> tuple[str, str, Key]:
     return rule, over, tuple(key)
 
 
+def pack_state(state: AlertState) -> bytes:
+    """Return a state as stored: a MessagePack array."""
+    return _encode_state(state)
+
+
 def encode_state(state: AlertState | None) -> bytes | None:
-    """Return a state as stored: a MessagePack array, or a tombstone for no state."""
+    """Return what is stored of a state: its bytes, or a tombstone for no state."""
     return None if state is None else _encode_state(state)
 
 

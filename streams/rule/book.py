@@ -37,6 +37,7 @@ from streams.rule.alert import (
     decode_state,
     encode_names,
     encode_state,
+    pack_state,
     reason_of,
     sense,
 )
@@ -56,7 +57,7 @@ from streams.rule.threshold import (
 from streams.rule.watch import Watch
 
 LIVE_PER_RULE_MAX: Final = 1_000  # pending or firing, per partition; nobody reads the 1,001st, and each is a row
-RESOLVED_PER_RULE_MAX: Final = 10_000  # about 4 MB; older ones are let go before their time
+RESOLVED_PER_RULE_MAX: Final = 10_000  # per partition, about 5 MB; older ones are let go before their time
 RESOLVED_KEPT_MS: Final = 30 * 24 * 60 * 60 * 1000  # then the topic is told to forget them too
 COMPLETE_PPM: Final = 1_000_000
 RECHECKS_PER_RULE_MAX: Final = 500  # per call of due(): a pane's end must not hold the loop
@@ -77,7 +78,7 @@ class _Lane:
         self.removed = removed
         self.fresh = False  # it came while rows were there, which it has not been armed for
         self.live: dict[Key, AlertState] = {}
-        self.resolved: dict[Key, AlertState] = {}  # the one resolved first stands first
+        self.resolved: dict[Key, bytes] = {}  # as stored: half of an object; the one resolved first stands first
         self.watch: Watch[Key] = Watch()
         self.overflowed = 0
         self.at_edges = rule.pace is Pace.EDGE
@@ -311,7 +312,7 @@ class AlertBook:
         stored: AlertState | None = state
         if state.phase is RESOLVED:
             lane.live.pop(key, None)
-            lane.resolved[key] = state
+            lane.resolved[key] = pack_state(state)
         elif state.phase is INACTIVE:
             lane.live.pop(key, None)
             lane.resolved.pop(key, None)
@@ -363,9 +364,9 @@ class AlertBook:
         """End every alert of a row and let go of it at once: topic and rows are told to forget it too."""
         moved = self.end(over, key, now_ms, reason)
         for lane in self._lanes.values():
-            state = lane.resolved.get(key) if lane.rule.over == over else None
-            if state is not None:
-                moved.append(self._move(lane, key, state, EXPIRED, None, self._now(now_ms)))
+            packed = lane.resolved.get(key) if lane.rule.over == over else None
+            if packed is not None:
+                moved.append(self._move(lane, key, decode_state(packed), EXPIRED, None, self._now(now_ms)))
         return moved
 
     def resolved_keys(self, over: str) -> set[Key]:
@@ -381,7 +382,8 @@ class AlertBook:
                 for key, state in list(lane.live.items()):
                     moved.append(self._move(lane, key, state, ENDED, RULE_REMOVED, now_ms))
             while lane.resolved:
-                key, state = next(iter(lane.resolved.items()))
+                key, packed = next(iter(lane.resolved.items()))
+                state = decode_state(packed)
                 kept_ms = now_ms - (state.resolved_ms or 0)
                 if kept_ms < RESOLVED_KEPT_MS and len(lane.resolved) <= RESOLVED_PER_RULE_MAX:
                     break
@@ -453,7 +455,7 @@ class AlertBook:
         self.newest_incarnation = max(self.newest_incarnation, state.incarnation)
         self._now_ms = max(self._now_ms, state.changed_ms)
         if state.phase is RESOLVED:
-            lane.resolved[key] = state
+            lane.resolved[key] = stored
         else:
             lane.live[key] = state
             lane.watch.add(key, 0)
@@ -461,7 +463,8 @@ class AlertBook:
     def loaded(self) -> None:
         """All rows are in: put the resolved ones into the order in which they go."""
         for lane in self._lanes.values():
-            lane.resolved = dict(sorted(lane.resolved.items(), key=lambda item: (item[1].resolved_ms or 0, item[0])))
+            ends_ms = {key: decode_state(packed).resolved_ms or 0 for key, packed in lane.resolved.items()}
+            lane.resolved = {key: lane.resolved[key] for key in sorted(ends_ms, key=lambda key: (ends_ms[key], key))}
 
 
 def _removed_rule(name: str, over: str) -> Rule:

@@ -9,19 +9,21 @@ from heapq import heappop, heappush
 from typing import Final, Generic, TypeVar
 
 SLOT_MS: Final = 100  # finer than the ticks that drive it
+STALE_SPARE: Final = 1_000  # with as many again as there are deadlines: then clearing costs a key no more than adding
 
 K = TypeVar("K", bound=Hashable)
 
 
 class Watch(Generic[K]):
-    """Deadlines by key; about 160 bytes for each."""
+    """Deadlines by key; about 160 bytes for each, and as much for what was dropped or moved, of which few are kept."""
 
-    __slots__ = ("_heads", "_slots", "_standing")
+    __slots__ = ("_entries", "_heads", "_slots", "_standing")
 
     def __init__(self) -> None:
         self._standing: dict[K, int] = {}  # slot by key
         self._slots: dict[int, list[K]] = {}  # may hold keys that were dropped or moved: `_standing` decides
         self._heads: list[int] = []  # heap of the slots
+        self._entries = 0  # keys in all slots
 
     def __contains__(self, key: K) -> bool:
         return key in self._standing
@@ -42,6 +44,9 @@ class Watch(Generic[K]):
         else:
             keys.append(key)
         self._standing[key] = slot
+        self._entries += 1
+        if self._entries > 2 * len(self._standing) + STALE_SPARE:
+            self._clear()
 
     def add_all(self, keys: Iterable[K], due_ms: int) -> None:
         """Do what `add` does, for many keys and one moment."""
@@ -54,6 +59,14 @@ class Watch(Generic[K]):
             heappush(self._heads, slot)
         self._slots.setdefault(slot, []).extend(fresh)
         standing.update(dict.fromkeys(fresh, slot))
+        self._entries += len(fresh)
+
+    def _clear(self) -> None:
+        """Let go of keys that were dropped or moved: keys that come and go are not held until their deadlines."""
+        slots: dict[int, list[K]] = {}
+        for key, slot in self._standing.items():
+            slots.setdefault(slot, []).append(key)
+        self._slots, self._heads, self._entries = slots, sorted(slots), len(self._standing)
 
     def stands(self, key: K, by_ms: int) -> bool:
         """Return whether a key will be looked at by a moment, or by then and one slot."""
@@ -79,6 +92,7 @@ class Watch(Generic[K]):
                 if self._standing.get(key) == slot:
                     del self._standing[key]
                     taken.append(key)
+            self._entries -= seen
             if seen < len(keys):
                 del keys[:seen]
             else:

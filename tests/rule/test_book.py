@@ -1,5 +1,7 @@
 """The alerts of a partition: who is judged when, limits, ends, and what is stored."""
 
+import gc
+import tracemalloc
 from collections.abc import Iterable
 
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rule.rows import NOW_MS, PANE_MS, Row, rule_of
 
+from streams.fold.session import Finding
 from streams.rule import book as book_module
 from streams.rule.alert import FIRING, INACTIVE, PENDING, RESOLVED, SEEN, Transition, fingerprint, transition_id
 from streams.rule.book import RESOLVED_KEPT_MS, AlertBook
@@ -212,6 +215,25 @@ def test_too_many_resolved_alerts_are_let_go_the_oldest_first(monkeypatch: pytes
         (("0",), RESOLVED, INACTIVE),
         (("1",), RESOLVED, INACTIVE),
     ]
+
+
+def test_a_resolved_alert_takes_some_half_a_kilobyte() -> None:
+    rule, count = rule_of(SUM), 2_000
+    book = book_of(rule)
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for number in range(count):
+        why = Finding(7, f"tool-{number}(args {number:08x}…) ×7", 12, NOW_MS, 3_000 + number, 7_000_000 + number)
+        breach = Verdict(BREACHED, 7.5 + number, 1_000 + number, why=why)
+        book.judge(rule, (f"session-{number:012d}",), breach, NOW_MS + number)
+        book.judge(rule, (f"session-{number:012d}",), FINE, NOW_MS + number)
+    book.drain()
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert not list(book.live())
+    assert (after - before) / count < 640  # bytes; as an object it took a thousand
 
 
 def test_a_resolved_alert_is_let_go_after_thirty_days() -> None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.rule.watch import SLOT_MS, Watch
+from streams.rule.watch import SLOT_MS, STALE_SPARE, Watch
 
 
 def test_a_key_is_due_once_its_moment_has_come() -> None:
@@ -85,3 +85,17 @@ def test_a_watch_behaves_as_a_dict_of_earliest_deadlines(steps: list[tuple[str, 
             for key in taken:
                 del earliest[key]
         assert set(earliest) == {key for key in range(5) if key in watch}
+
+
+def test_keys_that_come_and_go_are_not_held_until_their_deadlines() -> None:
+    watch: Watch[int] = Watch()
+    for key in range(10 * STALE_SPARE):
+        watch.add(key, 10**9)
+        watch.add(key, 10**8 + key)  # moved
+        if key % 10:
+            watch.drop(key)
+    kept = list(range(0, 10 * STALE_SPARE, 10))
+
+    assert sum(len(keys) for keys in watch._slots.values()) <= 2 * len(kept) + STALE_SPARE + 1
+    assert kept == watch.due(10**9, limit=10 * STALE_SPARE)
+    assert [] == watch.due(10**10, limit=1)
