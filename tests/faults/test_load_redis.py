@@ -15,7 +15,7 @@ from between import Between
 from fault_table import record
 from fleet import Fleet as Agents
 from harness import Broker, eventually
-from pressed import STEADY, Loss, Pressed, by_turns, loss
+from pressed import SOME, STEADY, Loss, Pressed, by_turns, loss
 from redis import Redis
 from redis_server import RedisServer, redis_server
 
@@ -24,15 +24,18 @@ from streams.worker.connection import KafkaConnection
 from streams.worker.loopback import HOST, free_ports
 from streams.worker.mirror import KEY_PREFIX
 
-pytestmark = [pytest.mark.kafka, pytest.mark.long, pytest.mark.fault("T10"), pytest.mark.timeout(1_500)]
+pytestmark = [pytest.mark.kafka, pytest.mark.long, pytest.mark.fault("T10"), pytest.mark.timeout(3_000)]
 
 LEAST: Final = 20_000  # records of a turn
 PAIRS: Final = 4
+PAIRS_MAX: Final = 12  # where the machine's other work hides what a fault costs, more are taken
 TURN_S: Final = 15.0  # four of them: each fault lasts a minute
 DELAY_S: Final = 2.0
 LOSS: Final = 0.02
+GROSS: Final = 0.25  # a median of so much is a loss, however much the turns differ
 CONVERGED_S: Final = 10.0
-WAIT_S: Final = 300.0  # a machine that does other things
+WAIT_S: Final = 300.0  # for what follows within a flush or two
+STANDSTILL_S: Final = 300.0  # a machine that does other things is slow; a worker that commits nothing is at fault
 PASSWORD: Final = "canary-9a71"  # noqa: S105  made up
 
 
@@ -116,6 +119,7 @@ async def test_whatever_redis_does_the_stages_go_on_and_it_is_whole_again_soon(
                 pairs=found.pairs, converged_s=round(converged_s, 1),
             )  # fmt: skip
             assert found.least < LOSS, (name, found)
+            assert found.share < GROSS, (name, found)
             assert converged_s <= CONVERGED_S, (name, converged_s)
         assert not pressed.connected_to(redis[1].port), "a worker has nothing to do with Redis"
         assert pressed.worker.running
@@ -141,17 +145,57 @@ def broken(pressed: Pressed, faults: Faults, name: str) -> tuple[Loss, float]:
     Returns what it cost, and how long after its return Redis showed everything.
     """
     begin: Callable[[], None] = getattr(faults, name)
-    found = loss(by_turns(pressed, PAIRS, TURN_S, begin, faults.mended))
+    pairs = by_turns(pressed, PAIRS, TURN_S, begin, faults.mended)
+    while loss(pairs).error > LOSS and len(pairs) < PAIRS_MAX:
+        pairs += by_turns(pressed, 2, TURN_S, begin, faults.mended)
     begin()
     tool = f"tool-{name}"
-    pressed.extra = failing(tool)
-    eventually(lambda: alerted(pressed.broker, pressed.prefix, tool), timeout_s=WAIT_S, what=pressed.fleet.logs)
-    eventually(
-        lambda: f"tool|{tool}" in circuits(pressed.broker, pressed.prefix), timeout_s=WAIT_S, what="the circuit to open"
-    )
+    judged(pressed, tool)
     if name != "slow":  # then it hears, and only its answers are late
         assert not faults.client.exists(f"{KEY_PREFIX}tool|{tool}"), "Redis was not broken"
     faults.mended()
     begun_s = time.monotonic()
     whole(pressed, faults)
-    return found, time.monotonic() - begun_s
+    return loss(pairs), time.monotonic() - begun_s
+
+
+def judged(pressed: Pressed, tool: str) -> None:
+    """Have all calls of a tool fail; wait until both stages are past them, then for their alert and their circuit."""
+    broker, prefix = pressed.broker, pressed.prefix
+    pressed.extra = failing(tool)
+    getting_on(pressed, lambda: not pressed.extra, "the calls to be published")
+    told = pressed.published + SOME  # they go before so many others
+    getting_on(pressed, lambda: pressed.done() >= told, "the first stage to be past the calls")
+    ends = broker.ends(f"{prefix}rollups")
+
+    def passed() -> bool:
+        return all(at >= ends[number] for number, at in second(pressed).items())
+
+    getting_on(pressed, passed, "the second stage to be past the calls")
+    eventually(lambda: alerted(broker, prefix, tool), timeout_s=WAIT_S, what=pressed.fleet.logs)
+    eventually(lambda: f"tool|{tool}" in circuits(broker, prefix), timeout_s=WAIT_S, what=pressed.fleet.logs)
+
+
+def second(pressed: Pressed) -> dict[int, int]:
+    """Return how far the second stage has committed, by partition."""
+    return pressed.broker.committed(f"{pressed.prefix}workers", f"{pressed.prefix}rollups")
+
+
+def getting_on(pressed: Pressed, holds: Callable[[], bool], what: str) -> None:
+    """Wait for something for as long as both stages commit, however slowly."""
+    at: list[tuple[int, int]] = []
+    since_s = [time.monotonic()] * 2
+
+    def over() -> bool:
+        if holds():
+            return True
+        at.append((pressed.done(), sum(second(pressed).values())))
+        now_s = time.monotonic()
+        for stage in range(2):
+            if len(at) < 2 or at[-1][stage] > at[-2][stage]:
+                since_s[stage] = now_s
+            assert now_s - since_s[stage] < STANDSTILL_S, f"stage {stage} stands still at {at[-1]}, waiting for {what}"
+        del at[:-1]
+        return False
+
+    eventually(over, timeout_s=4 * STANDSTILL_S, what=lambda: f"{what}\n{pressed.fleet.logs()}")

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -14,6 +16,13 @@ from streams.errors import ConfigError
 from streams.rule.records import BreakerRecord
 from streams.worker import mirror as mirror_module
 from streams.worker.mirror import CHANNEL, KEY_PREFIX, Mirror
+
+
+def test_a_worker_cannot_wait_for_redis_because_it_has_no_client_of_it() -> None:
+    look = "import sys, streams.worker.run, streams.worker.cli.worker; print([m for m in sys.modules if 'redis' in m])"
+    found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+
+    assert "[]" == found.stdout.strip()
 
 
 def record(state: Any, transition: int, *, since_ms: int = 1_000) -> BreakerRecord:
