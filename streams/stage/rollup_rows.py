@@ -46,6 +46,7 @@ class Meta(Struct, array_like=True):
     marks: list[Mark] = []  # how whole the numbers were lately, while a rule demands to know
     partitions: int = 0  # of the source, when this was written; 0: not noted
     anchor: Anchor | None = None  # the last record that was read
+    named: dict[str, int] = {}  # rows per dimension that ever had a name of their own, the erased ones included
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode

@@ -97,7 +97,7 @@ class RollupsPartition:
         self._dirty_rows: dict[str, Keyed] = {}
         self._reset_rows: dict[str, Keyed] = {}  # changed for readers only: there is nothing to judge anew
         self._dirty_panes: dict[tuple[PaneKey, str], None] = {}
-        self._gone: dict[bytes, None] = {}  # changelog keys of rows that were let go of
+        self._gone: dict[str, None] = {}  # rows that were let go of
         self._fed = 0
         self._passed = False  # over marks, since the last plan
         self._log_bins = log_bins
@@ -175,6 +175,7 @@ class RollupsPartition:
         self._judging.newest_incarnation = meta.incarnation
         self._gauges.forgotten = meta.forgotten_sources
         self._judged_by = meta.rules
+        self._named = dict(meta.named)
         self._judging.trust.load(meta.marks, *self._outcomes())
 
     def _take_row(self, key: str, row: LifetimeRow) -> None:
@@ -351,7 +352,7 @@ class RollupsPartition:
             self._accounts.forget(keyed.row)
             self._dirty_rows.pop(key, None)
             self._reset_rows.pop(key, None)
-            self._gone[lifetime_key(key)] = None
+            self._gone[key] = None
             self._judging.forget(USER.name, keyed.row.labels, self._clock, KEY_EXPIRED)
 
     # ---- time ---------------------------------------------------------------------------------------------------
@@ -462,10 +463,10 @@ class RollupsPartition:
         if not (self._fed or self._passed or changed):
             return None
         stamp = self._next - 1
-        rows: list[Row] = [*self._gone.items()]  # first: a user may have come back since
+        rows: list[Row] = []
         dirty = self._dirty_rows | self._reset_rows if self._reset_rows else self._dirty_rows
         for key, keyed in dirty.items():
-            keyed.row.stamp = stamp
+            keyed.row.stamp = max(stamp, keyed.row.stamp)  # a torn transaction may have left more in it
             self._accounts.note(keyed.row, keyed.panes, self._clock)
             rows.append((lifetime_key(key), encode_row(keyed.row)))
         for at, key in self._dirty_panes:
@@ -475,11 +476,13 @@ class RollupsPartition:
         sends = self._judging.sends(self._completeness()) if self._judging.changed else []
         rows.extend(self._gauges.changes())
         rows.extend(self._judging.rows(stamp))
+        # Last: a torn transaction that has let go of a row has written where its numbers went, and none of its panes.
+        rows.extend((lifetime_key(key), None) for key in self._gone if key not in self._keyed)
         incarnation, forgotten = self._judging.newest_incarnation, self._gauges.forgotten
         meta = Meta(
             self._next, self._clock, self._upstreams, incarnation, forgotten_sources=forgotten,
             rules=self._judging.version, marks=self._judging.trust.marks, partitions=self._partitions,
-            anchor=self.anchor,
+            anchor=self.anchor, named=self._named,
         )  # fmt: skip
         rows.append((META_KEY, encode_meta(meta)))
         self._judged_by = meta.rules
