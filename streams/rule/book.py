@@ -364,14 +364,19 @@ class AlertBook:
         """End every alert of a row and let go of it at once: topic and rows are told to forget it too."""
         moved = self.end(over, key, now_ms, reason)
         for lane in self._lanes.values():
-            packed = lane.resolved.get(key) if lane.rule.over == over else None
+            if lane.rule.over != over:
+                continue
+            if lane.removed and key in lane.live:
+                moved.append(self._move(lane, key, lane.live[key], ENDED, RULE_REMOVED, self._now(now_ms)))
+            packed = lane.resolved.get(key)
             if packed is not None:
                 moved.append(self._move(lane, key, decode_state(packed), EXPIRED, None, self._now(now_ms)))
         return moved
 
-    def resolved_keys(self, over: str) -> set[Key]:
-        """Return the keys of alerts that are over and still kept."""
-        return {key for lane in self._lanes.values() if lane.rule.over == over for key in lane.resolved}
+    def kept_keys(self, over: str) -> set[Key]:
+        """Return the keys of alerts that are kept and may have no row: they are over, or their rule is."""
+        lanes = [lane for lane in self._lanes.values() if lane.rule.over == over]
+        return {key for lane in lanes for key in (*lane.resolved, *(lane.live if lane.removed else ()))}
 
     def expire(self, now_ms: int) -> list[Transition]:
         """Let go of what was resolved long ago or is too much, and resolve the alerts of removed rules."""

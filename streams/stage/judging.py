@@ -138,9 +138,9 @@ class Judging:
         if tripped is not None:
             self._tripped.append(tripped)
 
-    def resolved_keys(self, over: str) -> set[Key]:
-        """Return the keys of alerts that are over and still kept: their rows may be gone."""
-        return self._alerts.resolved_keys(over)
+    def kept_keys(self, over: str) -> set[Key]:
+        """Return the keys of alerts that are kept and may have no row: they are over, or their rule is."""
+        return self._alerts.kept_keys(over)
 
     def arm(self, over: str, keys: Sequence[Key], now_ms: int, *, in_flight: bool = True) -> None:
         """Have rows that were just loaded judged at the next steps, if time alone can move them."""

@@ -61,6 +61,8 @@ from streams.topology import ROLLUPS_STAGE
 
 COARSEN_PER_STEP: Final = 2_000  # panes moved per tick or plan, so that a wave of them never holds the loop
 
+_USERS: Final = dimension_key(USER.name, ("",))  # what the keys of users begin with
+
 _decode_batch: Final = msgspec.json.Decoder(RollupBatch).decode
 
 
@@ -184,8 +186,13 @@ class RollupsPartition:
             self._named[row.dimension] = max(self._named.get(row.dimension, 0), row.ordinal + 1)
 
     def _take_pane(self, key: str, pane: PaneRow) -> None:
-        self._keyed[key].panes.rows[pane.size_ms, pane.start_ms] = pane
-        self._hold((pane.size_ms, pane.start_ms), key)
+        at = pane.size_ms, pane.start_ms
+        if key not in self._keyed and key.startswith(_USERS):
+            # Its user was erased, and the log cleaned, while it was being read: by an owner that is none any more.
+            self._dirty_panes[at, key] = None
+            return
+        self._keyed[key].panes.rows[at] = pane
+        self._hold(at, key)
 
     # ---- records ------------------------------------------------------------------------------------------------
 

@@ -393,7 +393,7 @@ class SessionsPartition:
 
     def _erase(self) -> None:
         """Let go of some of what is to be erased."""
-        for name in self._erasing.outlived(self._rows, lambda: self._judging.resolved_keys(SESSION)):
+        for name in self._erasing.outlived(self._rows, lambda: self._judging.kept_keys(SESSION)):
             self._judging.forget(SESSION, (name,), self._clock, ENDED_REASON)
         for key in self._erasing.step(self._table, self._dirty, self._clock):
             if isinstance(key, str):
