@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from streams.errors import StateRefused
 from streams.fold.panes import PaneKey
+from streams.fold.rollup import RollupBatch
 from streams.stage.loading import UNREADABLE
 from streams.stage.plan import Anchor
 from streams.stage.trust import Mark
@@ -77,6 +78,16 @@ def decode_meta(partition: int, stored: bytes) -> Meta:
     if meta.codec != META_CODEC:
         raise newer(partition, f"its meta row has version {meta.codec}, this program reads {META_CODEC}")
     return meta
+
+
+def is_last(batch: RollupBatch, digest: int, upstream: Upstream) -> bool:
+    """Is a batch with the last sequence the last one itself, sent twice?"""
+    return batch.events == upstream.events and upstream.digest in {digest, NO_DIGEST}
+
+
+def told_by(source: int) -> str:
+    """Name the partition that sent a batch."""
+    return f"source partition {source}" if source >= 0 else f"commands partition {-1 - source}"
 
 
 def unreadable(partition: int, key: bytes, error: Exception) -> StateRefused:

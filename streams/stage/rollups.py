@@ -46,15 +46,16 @@ from streams.stage.readings import KeyReading
 from streams.stage.rollup_rows import (
     LIFETIME,
     META_KEY,
-    NO_DIGEST,
     PANE,
     Meta,
     Upstream,
     decode_meta,
     encode_meta,
+    is_last,
     lifetime_key,
     newer,
     pane_key,
+    told_by,
     unreadable,
 )
 from streams.topology import ROLLUPS_STAGE
@@ -235,11 +236,11 @@ class RollupsPartition:
         if upstream is None:
             upstream = self._upstreams[batch.source] = Upstream()
         digest = crc32(record.value or b"")
-        if batch.sequence == upstream.sequence and _is_last(batch, digest, upstream):
+        if batch.sequence == upstream.sequence and is_last(batch, digest, upstream):
             return False
         if batch.sequence <= upstream.sequence:
             raise InvariantBroken(
-                f"rollups partition {self._partition}, offset {record.offset}: {_upstream(batch.source)} sent "
+                f"rollups partition {self._partition}, offset {record.offset}: {told_by(batch.source)} sent "
                 f"sequence {batch.sequence} again after {upstream.sequence}, and not as it was ({batch.events} "
                 f"events by now, {upstream.events} in the last one): one of the two should never have been seen. Has "
                 "the broker lost the end of a transaction (KAFKA-20734), or somebody else written to this topic? "
@@ -247,7 +248,7 @@ class RollupsPartition:
             )
         if batch.sequence != upstream.sequence + 1:
             raise SequenceGap(
-                f"rollups partition {self._partition}, offset {record.offset}: {_upstream(batch.source)} sent "
+                f"rollups partition {self._partition}, offset {record.offset}: {told_by(batch.source)} sent "
                 f"sequence {batch.sequence} after {upstream.sequence}; what lies between is lost. Was the rollups "
                 "topic truncated or its retention too short? Restore it, or start over under another topic prefix."
             )
@@ -496,12 +497,3 @@ class RollupsPartition:
         self._dirty_rows, self._reset_rows, self._dirty_panes, self._gone = {}, {}, {}, {}
         self._fed, self._passed = 0, False
         return Plan(rows, sends, self._next)
-
-
-def _is_last(batch: RollupBatch, digest: int, upstream: Upstream) -> bool:
-    """Is a batch with the last sequence the last one itself, sent twice?"""
-    return batch.events == upstream.events and upstream.digest in {digest, NO_DIGEST}
-
-
-def _upstream(source: int) -> str:
-    return f"source partition {source}" if source >= 0 else f"commands partition {-1 - source}"

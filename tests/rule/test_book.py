@@ -316,6 +316,18 @@ def test_alerts_of_a_removed_rule_end_with_the_labels_they_began_with() -> None:
     assert seen(reload(again, rows, stays).expire(NOW_MS + 1 + RESOLVED_KEPT_MS)) == ["inactive"]
 
 
+def test_a_row_that_is_forgotten_takes_the_alerts_of_removed_rules_with_it() -> None:
+    rule = rule_of(SUM)
+    book, rows = book_of(rule), dict[bytes, bytes]()
+    for key in (KEY, ("other",)):
+        book.judge(rule, key, BREACH, NOW_MS)
+    again = reload(book, rows)
+
+    assert again.kept_keys("tool") == {KEY, ("other",)}
+    assert seen(again.forget("tool", KEY, NOW_MS + 1, "key_expired")) == ["resolved", "inactive"]
+    assert reload(again, rows).kept_keys("tool") == {("other",)}
+
+
 def test_a_rule_that_judges_other_rows_now_is_another_rule() -> None:
     before = rule_of(SUM)
     after = rule_of(SUM.replace("tool;", "agent;"))

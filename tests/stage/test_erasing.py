@@ -8,7 +8,8 @@ import msgspec
 from one_stage import T0, One, Record, happen
 
 from streams.event.command import Purge
-from streams.fold.rollup import RollupBatch, decode_lifetime
+from streams.fold.measure import DIMENSIONS
+from streams.fold.rollup import Delta, EraseOrder, RollupBatch, decode_lifetime
 from streams.fold.session import CLOSED_KEPT_MS
 from streams.rule.parse import parse_rules
 from streams.stage.commands import CommandsPartition
@@ -171,6 +172,74 @@ def test_a_users_numbers_stay_without_the_name_behind_every_delta_of_it() -> Non
     later = RollupBatch(0, len(second.log) + 1, 9, T0, [])
     second.state.feed([second.write(msgspec.json.encode(later))])
     assert second.flush() is not None
+
+
+def batch(number: int, *users: tuple[str, int], erase: str | None = None) -> bytes:
+    """Write what a partition of events sends: so many tokens of users, and whom to erase behind them."""
+    erasures = [] if erase is None else [EraseOrder(f"p{number}", digest_of(USER, erase))]
+    deltas = [Delta("user", (name,), T0, {"input_tokens": tokens}) for name, tokens in users]
+    return msgspec.json.encode(RollupBatch(0, number, number, T0, deltas, erasures=erasures))
+
+
+def tokens(one: One[RollupsPartition]) -> dict[str, int]:
+    """Return what the stored rows say of users, and look whether each pane has its row."""
+    found = {key[6:].decode(): value for key, value in one.rows.items() if key.startswith(b"luser|")}
+    assert {key.split(b"|")[1].decode() for key in one.rows if key.startswith(b"p")} <= found.keys()
+    return {name: decode_lifetime(value).sums["input_tokens"] for name, value in found.items()}
+
+
+def test_a_torn_erasure_of_a_user_leaves_what_can_be_loaded_and_adds_up_wherever_it_was_torn() -> None:
+    whole = One(lambda: RollupsPartition(0, 1))
+    whole.state.feed([whole.write(batch(1, (CANARY, 10), ("b", 5)))])
+    whole.flush()
+    stored = dict(whole.rows)
+    for value in (
+        batch(2, (CANARY, 3), ("c", 1)), batch(3, erase=CANARY), batch(4, (CANARY, 2), ("d", 4)),
+        batch(5, erase=CANARY), batch(6, (CANARY, 7), ("b", 1)),
+    ):  # fmt: skip
+        whole.state.feed([whole.write(value)])
+    plan = whole.flush()
+    assert plan is not None
+    expected = {"b": 6, "c": 1, "d": 4, CANARY: 7, "__other__": 15}
+    assert expected == tokens(whole)
+
+    for torn in range(len(plan.rows)):  # all but the meta row, which ends it
+        for at_once in (1, 2, 5):
+            again = One(lambda: RollupsPartition(0, 1))
+            again.rows = dict(stored)
+            for key, value in plan.rows[:torn]:
+                again.rows |= {key: value} if value is not None else {}
+                if value is None:
+                    again.rows.pop(key, None)
+            for at in range(1, len(whole.log), at_once):
+                again.reload()
+                again.state.feed(whole.log[at : at + at_once])
+                again.flush()
+            assert expected == tokens(again), f"torn behind {torn} rows, {at_once} records at once"
+
+
+def test_the_place_of_an_erased_user_stays_taken_also_after_a_restart() -> None:
+    """Whoever came when there was no room is in the shared row, and no row of their own may begin half way."""
+    one = One(lambda: RollupsPartition(0, DIMENSIONS["user"].rows_max))
+    one.state.feed([one.write(batch(1, (CANARY, 10))), one.write(batch(2, ("b", 5), erase=CANARY))])
+    one.flush()
+    one.reload()
+    one.state.feed([one.write(batch(3, ("b", 1), ("c", 2)))])
+    one.flush()
+
+    assert {"__other__": 18} == tokens(one)
+
+
+def test_a_pane_without_the_row_of_its_user_is_let_go_of() -> None:
+    one = One(lambda: RollupsPartition(0, 1))
+    one.state.feed([one.write(batch(1, (CANARY, 10), ("b", 5)))])
+    one.flush()
+    del one.rows[b"luser|" + CANARY.encode()]
+    one.reload()
+    one.flush()
+
+    assert {"b": 5} == tokens(one)
+    assert [] == [key for key in one.rows if CANARY.encode() in key]
 
 
 def test_erasures_are_forgotten_when_nothing_older_can_be_read_any_more() -> None:
