@@ -374,9 +374,16 @@ class AlertBook:
         return moved
 
     def kept_keys(self, over: str) -> set[Key]:
-        """Return the keys of alerts that are kept and may have no row: they are over, or their rule is."""
-        lanes = [lane for lane in self._lanes.values() if lane.rule.over == over]
-        return {key for lane in lanes for key in (*lane.resolved, *(lane.live if lane.removed else ()))}
+        """Return the keys of what is kept and may have no row: alerts that are over or whose rule is, and lessons."""
+        keys: set[Key] = set()
+        for lane in self._lanes.values():
+            if lane.rule.over == over:
+                keys.update(lane.resolved)
+                if lane.removed:
+                    keys.update(lane.live)
+                if lane.learning is not None:
+                    keys.update(lane.learning.keys())
+        return keys
 
     def expire(self, now_ms: int) -> list[Transition]:
         """Let go of what was resolved long ago or is too much, and resolve the alerts of removed rules."""

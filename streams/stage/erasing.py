@@ -133,7 +133,12 @@ class Erasing:
         """Name the sessions that are being erased and have no row any more, but an alert: it is kept for longer."""
         if not self._todo:
             return []
-        return [name for name, *_ in alerts() if name not in rows and digest_of(SESSION, name) in self._todo]
+        return [name for name, *_ in alerts() if name not in rows and self._under_way(name)]
+
+    def leaves(self, key: RowKey, table: SessionTable, clock_ms: int) -> None:
+        """A row goes by itself while it is looked for: remember whose it was, for what outlives it."""
+        if isinstance(key, str) and self._meant(key, table):
+            self._note(digest_of(SESSION, key), clock_ms, self._until)
 
     def load(self, key: bytes, value: bytes) -> bool:
         """Take a stored row; False when it is none of these."""
@@ -230,12 +235,16 @@ class Erasing:
         self.known[digest] = self._changed[digest] = Erased(latest_ms, version)
         self._memo.clear()
 
+    def _under_way(self, session_id: str) -> bool:
+        """Is a session being erased, for itself or with its user?"""
+        erased = self.known.get(digest_of(SESSION, session_id))
+        return erased is not None and erased.version > self.version
+
     def _meant(self, key: RowKey, table: SessionTable) -> bool:
         if isinstance(key, str) and digest_of(SESSION, key) in self._todo:
             return True
         if isinstance(key, tuple) and len(key) == 2:
-            erased = self.known.get(digest_of(SESSION, key[0]))
-            return erased is not None and erased.version > self.version
+            return self._under_way(key[0])
         if not any(row.scope == USER for row in self._todo.values()):
             return False
         row = table.peek(key)

@@ -365,6 +365,8 @@ class SessionsPartition:
         return pane_start(self._watermark) if self._watermark >= 0 else LATE_PANE
 
     def _delete(self, key: RowKey) -> None:
+        if self._erasing.busy:
+            self._erasing.leaves(key, self._table, self._clock)
         del self._rows[key]
         self._dirty.pop(key, None)
         self._beside[row_key(key)] = None

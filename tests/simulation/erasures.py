@@ -19,8 +19,8 @@ from streams.stage.erasing import SESSION, USER, Erasing, digest_of
 from streams.stage.plan import SourceRecord
 
 IDS: Final = "gone"  # ids of victims' events begin with it
-SCOPES: Final = (SESSION, USER)  # add USER, and lives also erase users
-# Alerts, and what was learned for them, may outlive the row that they were about, and go by their own age.
+SCOPES: Final = (SESSION, USER)
+# Alerts, and what was learned for them, may outlive the session that they were about: whose it was is unknown by then.
 ABOUT: Final = frozenset({b"a", b"e"})
 Refused = tuple[int, int, str]  # partition, offset, id
 _KINDS: Final[tuple[Event, ...]] = (
@@ -87,7 +87,8 @@ class Victims:
             return None
         random = self._random
         session_id = random.choice(sorted(self._open))
-        scope, name = random.choice(((SESSION, session_id), (USER, self._users[session_id]))[: len(SCOPES)])
+        scope = random.choice(SCOPES)
+        name = session_id if scope == SESSION else self._users[session_id]
         one = Forget(f"forget-{len(self.told)}", scope, name, now_ms)
         if scope == USER or random.random() < 0.5:
             self._open = {each: user for each, user in self._open.items() if name not in {each, user}}

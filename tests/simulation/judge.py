@@ -216,7 +216,7 @@ class Judge:
             counted, expected = part.counters(), ledger.counters
             assert counted.get("received", 0) == expected.get("received", 0)
             assert counted.get("rejected", 0) == expected.get("rejected", 0)
-            assert counted.get("duplicate", 0) >= expected.get("duplicate", 0), "duplicates"
+            assert counted.get("duplicate", 0) >= expected.get("duplicate", 0)
 
     def erased_stay_gone(self) -> None:
         """Nothing names who is forgotten, and nobody else was refused for it."""

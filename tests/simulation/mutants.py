@@ -226,6 +226,24 @@ class LeavesErasuresHalfDone(_Forgetful):
             erasing._todo, erasing.version = {}, erasing._until
 
 
+class KeepsErasedUsers(Owner):
+    """The row of an erased user is never deleted from the changelog."""
+
+    def read_rows(self, changelog: Log, at: int) -> tuple[list[Row], int]:
+        rows, at = super().read_rows(changelog, at)
+        return [row for row in rows if row[1] is not None or row[0][:6] != b"luser|"], at
+
+
+class FreesPlaces(Owner):
+    """Who is admitted after a load may have the place of an erased user, and earlier numbers in the row of many."""
+
+    def feed(self) -> None:
+        if isinstance(self.state, RollupsPartition):
+            users = [keyed.row.ordinal for keyed in self.state.keyed() if keyed.row.dimension == "user"]
+            self.state._named["user"] = max(users, default=-1) + 1
+        super().feed()
+
+
 class LetsErasedReturn(Owner):
     """Up to when something was erased is unknown after a load: what is sent again counts again."""
 
@@ -270,7 +288,8 @@ MUTANTS: Final = (
     CommitsFirst, WritesOutsideTransactions, DoesNotFence, LoadsBeforeFencing, WritesAgain, GoesOn, ReadsAbortedRows,
     ReadsAbortedRecords, StartsAtTheEnd, SendsDeadLettersApart, WritesTombstonesLast, ForgetsTheWatermark,
     ForgetsMarks, ForgetsIds, ForgetsAlerts, ForgetsCommands, ForgetsAttention, ForgetsBaselines, ForgetsGauges,
-    IgnoresStamps, LeavesErasuresHalfDone, LetsErasedReturn, RefusesNeighbours, DoesNotAskForRules, JudgesAllAnew,
+    IgnoresStamps, LeavesErasuresHalfDone, KeepsErasedUsers, FreesPlaces, LetsErasedReturn, RefusesNeighbours,
+    DoesNotAskForRules, JudgesAllAnew,
 )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ EXPECTED: Final = frozenset({
     "received", "applied", "late", "duplicate", "rejected", "skewed", "misrouted", "reopened",
     "rejected_empty", "rejected_malformed", "rejected_unknown_kind", "rejected_unknown_schema", "rejected_invalid",
     "rejected_time", "rejected_undeclared", "session ended", "calls in flight", "abandoned", "unmatched", "relabelled",
-    "rejected_erased", "forgotten session", "session that went on", "crash while erasing",
+    "rejected_erased", "forgotten session", "forgotten user", "session that went on", "crash while erasing",
     "gauge", "gauge of several sources", "gauge expired", "gauge of the overflow",
     "overflow row", "pane of 10000", "pane of 60000", "pane of 3600000",
     *_MONEY, "account", "account of two periods", "account charged late",
