@@ -207,10 +207,11 @@ def test_a_torn_erasure_of_a_user_leaves_what_can_be_loaded_and_adds_up_wherever
         for at_once in (1, 2, 5):
             again = One(lambda: RollupsPartition(0, 1))
             again.rows = dict(stored)
-            for key, value in plan.rows[:torn]:
-                again.rows |= {key: value} if value is not None else {}
-                if value is None:
+            for key, row in plan.rows[:torn]:
+                if row is None:
                     again.rows.pop(key, None)
+                else:
+                    again.rows[key] = row
             for at in range(1, len(whole.log), at_once):
                 again.reload()
                 again.state.feed(whole.log[at : at + at_once])
