@@ -376,13 +376,10 @@ class AlertBook:
     def kept_keys(self, over: str) -> set[Key]:
         """Return the keys of what is kept and may have no row: alerts that are over or whose rule is, and lessons."""
         keys: set[Key] = set()
-        for lane in self._lanes.values():
-            if lane.rule.over == over:
-                keys.update(lane.resolved)
-                if lane.removed:
-                    keys.update(lane.live)
-                if lane.learning is not None:
-                    keys.update(lane.learning.keys())
+        for lane in [each for each in self._lanes.values() if each.rule.over == over]:
+            keys.update(lane.resolved, lane.live if lane.removed else ())
+            if lane.learning is not None:
+                keys.update(lane.learning.keys())
         return keys
 
     def expire(self, now_ms: int) -> list[Transition]:
