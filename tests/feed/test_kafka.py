@@ -33,13 +33,17 @@ def event(number: int, session_id: str) -> ToolStart:
 
 
 def messages(bootstrap: str, topic: str, events: int) -> Iterator[Message]:
-    """Read a topic from its beginning with a client of another make, until it has yielded so many events."""
+    """Read a topic from its beginning with a client of another make: to its end, and until it has yielded so many."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "none", "enable.auto.commit": False})
     try:
         partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
+        places = [TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions]
+        consumer.assign(places)
+        ends = [consumer.get_watermark_offsets(place, timeout=30)[1] for place in places]
         deadline = time.monotonic() + 60
-        while events > 0:
+        while events > 0 or any(
+            at.offset < end for at, end in zip(consumer.position(places), ends, strict=True) if end > 0
+        ):
             assert time.monotonic() < deadline, f"{events} events did not arrive"
             for message in consumer.consume(500, timeout=0.2):
                 assert message.error() is None

@@ -41,7 +41,8 @@ def shown(view: View) -> dict[tuple[str, str], Level]:
 def test_the_view_knows_the_letter_the_second_stage_writes() -> None:
     assert stage_gauges.GAUGE == GAUGE
     assert rollup_rows.Meta(0, 0, {}).forgotten_sources == 0
-    assert [*view_module.Meta.__struct_fields__] == [*rollup_rows.Meta.__struct_fields__]
+    known = view_module.Meta.__struct_fields__  # the row goes on behind what a page needs of it
+    assert known == rollup_rows.Meta.__struct_fields__[: len(known)]
 
 
 def test_sums_maxima_and_last_words_of_one_row() -> None:

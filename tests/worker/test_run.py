@@ -129,13 +129,11 @@ async def test_a_log_that_has_lost_every_record_to_retention_is_read_on_and_lost
         worker = fleet.add("worker", ["-m", "streams", "worker", "--bootstrap", kafka, "--prefix", prefix])
         agents = Agents(3)
         await asyncio.to_thread(published, broker, prefix, agents)
-        await asyncio.to_thread(all_read, broker, prefix, worker)
-        assert 0 == await asyncio.to_thread(worker.stop)
+        await asyncio.to_thread(stopped_with_all_read, broker, prefix, worker)
         await emptied(kafka, rollups)
         worker.start()
         await asyncio.to_thread(published, broker, prefix, agents)
-        await asyncio.to_thread(all_read, broker, prefix, worker)
-        assert 0 == await asyncio.to_thread(worker.stop)
+        await asyncio.to_thread(stopped_with_all_read, broker, prefix, worker)
 
         broker.publish(rollups.topic, [(None, b"never read")])
         await emptied(kafka, rollups)
@@ -153,13 +151,24 @@ def published(broker: Broker, prefix: str, agents: Agents) -> None:
 
 def all_read(broker: Broker, prefix: str, worker: WorkerProcess) -> None:
     """Wait until both stages stand at the ends of their logs, marks included."""
+    eventually(lambda: stand_at_the_ends(broker, prefix), timeout_s=40, what=worker.tail)
 
-    def read() -> bool:
-        group = f"{prefix}workers"
-        events = broker.committed(group, f"{prefix}events") == broker.ends(f"{prefix}events")
-        return events and broker.committed(group, f"{prefix}rollups") == broker.ends(f"{prefix}rollups")
 
-    eventually(read, timeout_s=40, what=worker.tail)
+def stand_at_the_ends(broker: Broker, prefix: str) -> bool:
+    group = f"{prefix}workers"
+    events = broker.committed(group, f"{prefix}events") == broker.ends(f"{prefix}events")
+    return events and broker.committed(group, f"{prefix}rollups") == broker.ends(f"{prefix}rollups")
+
+
+def stopped_with_all_read(broker: Broker, prefix: str, worker: WorkerProcess) -> None:
+    """Stop a worker that has read all; what its first stage writes on its way out is read at its next start."""
+    for _ in range(5):
+        all_read(broker, prefix, worker)
+        assert 0 == worker.stop()
+        if stand_at_the_ends(broker, prefix):
+            return
+        worker.start()
+    pytest.fail(f"whenever it stops, it leaves something unread: {worker.tail()}")
 
 
 async def emptied(kafka: str, tp: TopicPartition) -> None:
