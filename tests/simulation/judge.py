@@ -268,6 +268,7 @@ class Judge:
                     last[key] = session.decode(record.value)
                     closed.add(key)
                 elif key in closed and int(number) >= alive.get(session_id, 0):
+                    closed.discard(key)  # whoever erases it may say so twice
                     del last[key]  # a torn transaction had left it alone: its session closes once more
         return last
 
