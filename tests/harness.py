@@ -266,10 +266,6 @@ class Broker:
         """Return how many members the group has."""
         return len(self.admin.describe_consumer_groups([group])[group].result(10).members)
 
-    def coordinator(self, group: str) -> int:
-        """Return the number of the node that leads the group."""
-        return int(self.admin.describe_consumer_groups([group])[group].result(30).coordinator.id)
-
     def _read(self, topic: str, timeout_s: float) -> Iterator[Message]:
         deadline = time.monotonic() + timeout_s
         with self._consumer() as consumer:

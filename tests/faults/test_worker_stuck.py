@@ -10,6 +10,7 @@ from typing import Final
 
 import fault_table
 import pytest
+from cluster_roles import Roles
 from harness import WorkerProcess, eventually
 from life import STANDSTILL_S, Life, Load, drawn_seed, prepared, times
 
@@ -81,8 +82,10 @@ async def test_the_groups_coordinator_moves(tmp_path: Path) -> None:
 def _moves(cluster: EmbeddedKafka, bootstrap: str, folder: Path, seed: int) -> list[float]:
     with Life(bootstrap, "moved.", folder, load=Load(seed=seed, rate=500), seed=seed) as life:
         moves_s = []
+        roles = Roles(cluster)
         for _ in range(MOVES):
-            led_by = life.broker.coordinator(life.group)
+            eventually(roles.in_sync, timeout_s=120, what="every copy in sync")
+            led_by = roles.group_coordinator(life.group)
             started = time.monotonic()
             cluster.kill(led_by)
             life.wait_for_progress()
