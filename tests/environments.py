@@ -1,10 +1,15 @@
 """Environments beside ours, for frameworks that forbid packages of the other tests or are large: made, used, left."""
 
+import asyncio
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from streams.worker.connection import KafkaConnection
+from streams.worker.topics import create
 
 ROOT: Final = Path(__file__).parents[1]
 TIMEOUT_S: Final = 1200
@@ -36,3 +41,19 @@ def environment(folder: Path, package: str) -> Path:
     run(*uv, "venv", "--python", sys.executable, home)
     run(*uv, "pip", "install", "--python", home / "bin" / "python", wheel, package)
     return home / "bin" / "python"
+
+
+def gave(python: Path, program: str, folder: Path) -> dict[str, Any]:
+    """Run a program of tests/other_environments and return what it wrote."""
+    told = folder / "gave.json"
+    run(python, ROOT / "tests/other_environments" / program, told, PYTHONPATH=str(ROOT / "tests"), HOME=str(folder))
+    return dict(json.loads(told.read_text()))
+
+
+async def example(python: Path, program: str, kafka: str, prefix: str, home: Path) -> tuple[str, str]:
+    """Run an example of the documents against fresh topics; return its answer, and what it says of its events."""
+    await create(KafkaConnection(bootstrap=kafka), prefix)
+    where = {"AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS": kafka, "AGENT_STREAMS_TOPIC_PREFIX": prefix}
+    told = await asyncio.to_thread(run, python, ROOT / "docs/examples" / program, HOME=str(home), **where)
+    answer, count = told.splitlines()[-2:]
+    return answer, count

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import asdict
+from scripted_tools import Broken
 
 from streams.event.codec import decode_one
 from streams.event.model import (
@@ -251,10 +252,6 @@ def test_an_exception_that_fails_when_looked_at_ends_its_call_and_is_raised_on(
 
 
 def test_an_emitter_that_raises_is_not_noticed() -> None:
-    class Broken:
-        def emit(self, event: Envelope) -> None:
-            raise OSError(event)
-
     with Session(Broken(), agent="a").request() as request:
         request.respond("x")
 

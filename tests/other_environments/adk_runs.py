@@ -19,9 +19,10 @@ from google.adk.runners import InMemoryRunner
 from google.adk.tools import AgentTool
 from google.genai import types
 from ledger_of import Collected, inside, ledger_of, plain
+from scripted_tools import TRIES, Broken, OutOfOrderError, add, flaky, one_tool_is_back, slow
 from verdict_records import STOPPED, stopped
 
-from streams.event.model import AgentEnd, Envelope, ModelEnd, ToolEnd
+from streams.event.model import AgentEnd, ModelEnd
 from streams.feed.adapters.google_adk import AgentStreamsPlugin
 from streams.feed.adapters.google_adk_calls import AdkCalls
 
@@ -29,12 +30,7 @@ USAGE = types.GenerateContentResponseUsageMetadata(
     prompt_token_count=100, cached_content_token_count=40, candidates_token_count=15, thoughts_token_count=5,
     total_token_count=120,
 )  # fmt: skip
-TRIES = [0]
 CONTEXT = ("invocation_id", "branch", "agent_name", "function_call_id", "user_id")
-
-
-class OutOfOrderError(Exception):
-    status_code = 500
 
 
 class Scripted(BaseLlm):
@@ -64,28 +60,9 @@ class Scripted(BaseLlm):
         yield LlmResponse(content=content, usage_metadata=USAGE, finish_reason=types.FinishReason.STOP)
 
 
-def add(a: int, b: int) -> str:
-    """Add."""
-    return str(a + b)
-
-
-def flaky(x: str) -> str:
-    """Fail once."""
-    TRIES[0] += 1
-    if TRIES[0] == 1:
-        raise RuntimeError("not yet")
-    return x
-
-
 def unsure() -> dict[str, Any]:
     """Come back, and say that it did not work."""
     return {"error": "not done"}
-
-
-async def slow() -> str:
-    """Never come back."""
-    await asyncio.Event().wait()
-    return ""
 
 
 def recover(**_: Any) -> dict[str, str]:
@@ -185,11 +162,6 @@ class Recording(AgentStreamsPlugin):
         self._calls = self.recorder = Recorder()
 
 
-class Broken:
-    def emit(self, event: Envelope) -> None:
-        raise OSError(event)
-
-
 async def shapes(out: Collected) -> dict[str, Any]:
     """Run what the script has not: agents in agents, tools and models at once, streams, failures, what is stopped."""
     gave: dict[str, Any] = {}
@@ -198,7 +170,7 @@ async def shapes(out: Collected) -> dict[str, Any]:
         plugin = AgentStreamsPlugin(out, tenant="acme", guard=guard)
         out.events.clear()
         answer = await run(root, plugin, **how)
-        gave[name] = {"answer": answer, "story": out.story(), "inside": inside(out), **plain(ledger_of(out))}
+        gave[name] = {"answer": answer, "story": out.story(), "within": inside(out), **plain(ledger_of(out))}
 
     ask = ("expert", {"request": "?"})
     expert = AgentTool(agent=agent(("add", {"a": 1, "b": 2}), "three", name="expert", description="knows"))
@@ -218,8 +190,7 @@ async def shapes(out: Collected) -> dict[str, Any]:
     out.events.clear()
     root = agent([("slow", {}), ("add", {"a": 1, "b": 2})], "done")
     task = asyncio.create_task(run(root, AgentStreamsPlugin(out)))
-    while not out.of(ToolEnd):  # add has come back, slow never does
-        await asyncio.sleep(0.001)
+    await one_tool_is_back(out)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     gave["cancelled"] = {"story": out.story(), **plain(ledger_of(out))}

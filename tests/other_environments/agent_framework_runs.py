@@ -23,9 +23,10 @@ from agent_framework import (
     ResponseStream,
 )
 from ledger_of import Collected, inside, ledger_of, plain
+from scripted_tools import TRIES, Broken, OutOfOrderError, add, flaky, one_tool_is_back, slow
 from verdict_records import STOPPED, stopped
 
-from streams.event.model import AgentEnd, Envelope, ModelEnd, ToolEnd
+from streams.event.model import AgentEnd, ModelEnd
 from streams.feed.adapters.agent_framework import middleware, telling
 from streams.feed.adapters.agent_framework_calls import AgentFrameworkCalls
 from streams.feed.guard.denial import Denial
@@ -34,11 +35,6 @@ USAGE = {
     "input_token_count": 100, "output_token_count": 20, "total_token_count": 120,
     "cache_read_input_token_count": 40, "reasoning_output_token_count": 5,
 }  # fmt: skip
-TRIES = [0]
-
-
-class OutOfOrderError(Exception):
-    status_code = 500
 
 
 class Scripted(FunctionInvocationLayer, ChatMiddlewareLayer, BaseChatClient):
@@ -80,28 +76,9 @@ class Scripted(FunctionInvocationLayer, ChatMiddlewareLayer, BaseChatClient):
         yield ChatResponseUpdate(role="assistant", contents=[Content.from_usage(USAGE)], finish_reason="stop")
 
 
-def add(a: int, b: int) -> str:
-    """Add."""
-    return str(a + b)
-
-
-def flaky(x: str) -> str:
-    """Fail once."""
-    TRIES[0] += 1
-    if TRIES[0] == 1:
-        raise RuntimeError("not yet")
-    return x
-
-
 def forecast(city: str) -> str:
     """Ask a server that does not know."""
     raise RuntimeError(f"nobody knows {city}")
-
-
-async def slow() -> str:
-    """Never come back."""
-    await asyncio.Event().wait()
-    return ""
 
 
 def agent(
@@ -195,11 +172,6 @@ class Recorder(AgentFrameworkCalls):
         super().end_tool(run_id, error, **said)
 
 
-class Broken:
-    def emit(self, event: Envelope) -> None:
-        raise OSError(event)
-
-
 async def shapes(out: Collected) -> dict[str, Any]:
     """Run what agents are made of; tell of each what it said."""
     gave: dict[str, Any] = {}
@@ -222,8 +194,7 @@ async def shapes(out: Collected) -> dict[str, Any]:
     out.events.clear()
     root = agent(middleware(out), [("slow", {}), ("add", {"a": 1, "b": 2})], "done")
     task = asyncio.create_task(run(root))
-    while not out.of(ToolEnd):  # add has come back, slow never does
-        await asyncio.sleep(0.001)
+    await one_tool_is_back(out)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     gave["cancelled"] = {"story": out.story(), **plain(ledger_of(out))}

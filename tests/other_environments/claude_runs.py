@@ -15,27 +15,16 @@ from typing import Any
 
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ResultMessage, StreamEvent, Transport, query
 from ledger_of import Collected, inside, ledger_of, plain
+from scripted_tools import TRIES, Broken, add, flaky
 from verdict_records import STOPPED, stopped
 
-from streams.event.model import AgentEnd, Envelope, ModelEnd, TokenUsage
+from streams.event.model import AgentEnd, ModelEnd, TokenUsage
 from streams.feed.adapters.claude_agent_sdk import AgentStreamsWatch
 
 USAGE = {"input_tokens": 60, "output_tokens": 20, "cache_read_input_tokens": 40, "cache_creation_input_tokens": 0,
          "output_tokens_details": {"thinking_tokens": 5}}  # fmt: skip
 FIRST = {**USAGE, "output_tokens": 1, "output_tokens_details": {}}  # what a message says before it is whole
-TRIES = [0]
 IDS = itertools.count()
-
-
-def add(a: int, b: int) -> str:
-    return str(a + b)
-
-
-def flaky(x: str) -> str:
-    TRIES[0] += 1
-    if TRIES[0] == 1:
-        raise RuntimeError("not yet")
-    return x
 
 
 TOOLS = {"add": add, "flaky": flaky}
@@ -273,11 +262,6 @@ class Later:
         return self._guard.denial(target, **whose)
 
 
-class Broken:
-    def emit(self, event: Envelope) -> None:
-        raise OSError(event)
-
-
 async def shapes(out: Collected) -> dict[str, Any]:
     """Run what the script has not: subagents, tools at once, fragments, refusals, what is stopped."""
     gave: dict[str, Any] = {}
@@ -286,7 +270,7 @@ async def shapes(out: Collected) -> dict[str, Any]:
         out.events.clear()
         watch = AgentStreamsWatch(out, tenant="acme", model="gpt-x", guard=guard)
         answer = await run(transport, watch, **how)
-        gave[name] = {"answer": answer, "story": out.story(), "inside": inside(out), **plain(ledger_of(out))}
+        gave[name] = {"answer": answer, "story": out.story(), "within": inside(out), **plain(ledger_of(out))}
 
     task = ("Task", {"subagent_type": "expert"}, [("add", {"a": 1, "b": 2}), "three"])
     await told("subagent", Scripted(task, "done"))

@@ -6,7 +6,7 @@ It runs in an environment with LlamaIndex, which is large: started by test_llama
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from llama_index.core.instrumentation.dispatcher import instrument_tags
 from llama_index.core.llms import ChatMessage, ChatResponse, CompletionResponse, CustomLLM, LLMMetadata
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.mock import MockFunctionCallingLLM
+from scripted_tools import TRIES, Broken, OutOfOrderError, add, flaky, one_tool_is_back, slow
 from verdict_records import STOPPED, stopped
 
-from streams.event.model import AgentEnd, Envelope, ModelEnd
+from streams.event.model import AgentEnd, ModelEnd
 from streams.feed.adapters.llama_index import AgentStreamsHandler
 from streams.feed.adapters.llama_index_guard import CallGuard
 
@@ -32,13 +33,8 @@ USAGE = {
     "completion_tokens_details": {"reasoning_tokens": 5},
 }
 RAW = {"model": "gpt-x", "usage": USAGE, "choices": [{"finish_reason": "stop"}]}
-TRIES = [0]
 ARGUMENTS = ("start_event", "tags")
 PLAIN = ("class_name", "span_id", "tags")
-
-
-class OutOfOrderError(Exception):
-    status_code = 500
 
 
 class Scripted(MockFunctionCallingLLM):
@@ -98,29 +94,6 @@ class Completing(CustomLLM):
         return parts()
 
 
-def add(a: int, b: int) -> str:
-    """Add."""
-    return str(a + b)
-
-
-def flaky(x: str) -> str:
-    """Fail once."""
-    TRIES[0] += 1
-    if TRIES[0] == 1:
-        raise RuntimeError("not yet")
-    return x
-
-
-async def slow() -> str:
-    """Never come back."""
-    BEGUN.set()
-    await asyncio.Event().wait()
-    return ""
-
-
-BEGUN = asyncio.Event()
-
-
 def agent(*answers: Any, name: str = "planner", streaming: bool = False, begun: Any = None, guard: Any = None,
           tools: tuple[Any, ...] = (), **more: Any) -> FunctionAgent:  # fmt: skip
     llm: Any = Scripted(answers=list(answers), begun=begun)
@@ -139,10 +112,10 @@ async def run(root: Any, **tags: str) -> str:
             return f"{type(error).__name__}: {error}"
 
 
-async def give_up(root: Any, begun: asyncio.Event) -> None:
+async def give_up(root: Any, begun: Awaitable[Any]) -> None:
     with instrument_tags({"session_id": "t1"}):
         handler = root.run(user_msg="?")
-    await begun.wait()
+    await begun
     await handler.cancel_run()
     await asyncio.gather(handler, return_exceptions=True)
 
@@ -154,7 +127,7 @@ async def script() -> list[str]:
         await run(agent(OutOfOrderError("out of order"))),
     ]
     begun = asyncio.Event()
-    await give_up(agent(None, streaming=True, begun=begun), begun)
+    await give_up(agent(None, streaming=True, begun=begun), begun.wait())
     return said
 
 
@@ -219,11 +192,6 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else type(value).__name__
 
 
-class Broken:
-    def emit(self, event: Envelope) -> None:
-        raise OSError(event)
-
-
 def alone(*handlers: AgentStreamsHandler) -> None:
     """Let these handlers hear, and no others."""
     root = get_dispatcher("root")
@@ -238,7 +206,7 @@ async def shapes(out: Collected) -> dict[str, Any]:
 
     async def told(name: str, root: Any, **tags: str) -> None:
         answer = await run(root, **tags)
-        gave[name] = {"answer": answer, "story": out.story(), "inside": inside(out), **plain(ledger_of(out))}
+        gave[name] = {"answer": answer, "story": out.story(), "within": inside(out), **plain(ledger_of(out))}
         out.events.clear()
 
     out.events.clear()
@@ -263,7 +231,7 @@ async def shapes(out: Collected) -> dict[str, Any]:
     Completing().chat([ChatMessage(role="user", content="?")])
     gave["completing"] = {"story": out.story(), **plain(ledger_of(out))}
     out.events.clear()
-    await give_up(agent([("slow", {}), ("add", {"a": 1, "b": 2})], tools=(slow,)), BEGUN)
+    await give_up(agent([("slow", {}), ("add", {"a": 1, "b": 2})], tools=(slow,)), one_tool_is_back(out))
     gave["cancelled"] = {"story": out.story(), **plain(ledger_of(out))}
     out.events.clear()
     for by in STOPPED:

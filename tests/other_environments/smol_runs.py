@@ -12,6 +12,7 @@ from threading import Barrier
 from typing import Any
 
 from ledger_of import Collected, inside, ledger_of, plain
+from scripted_tools import TRIES, Broken, OutOfOrderError
 from smolagents import CodeAgent, LogLevel, Model, Tool, ToolCallingAgent, tool
 from smolagents.models import (
     ChatMessage,
@@ -24,7 +25,7 @@ from smolagents.models import (
 )
 from verdict_records import STOPPED, stopped
 
-from streams.event.model import AgentEnd, Envelope, ModelEnd
+from streams.event.model import AgentEnd, ModelEnd
 from streams.feed.adapters.smolagents import _watch, watch
 from streams.feed.adapters.smolagents_calls import SmolCalls
 from streams.feed.guard.denial import Denial
@@ -33,12 +34,7 @@ USAGE = {
     "prompt_tokens": 100, "completion_tokens": 20, "prompt_tokens_details": {"cached_tokens": 40},
     "completion_tokens_details": {"reasoning_tokens": 5},
 }  # fmt: skip
-TRIES = [0]
 MEET = Barrier(2, timeout=30)
-
-
-class OutOfOrderError(Exception):
-    status_code = 500
 
 
 class Scripted(Model):
@@ -236,11 +232,6 @@ class Recorder(SmolCalls):
     def end_tool(self, run_id: str, error: BaseException | None = None, **said: Any) -> None:
         self._keep("end_tool", run_id, error, **said)
         super().end_tool(run_id, error, **said)
-
-
-class Broken:
-    def emit(self, event: Envelope) -> None:
-        raise OSError(event)
 
 
 def shapes(out: Collected) -> dict[str, Any]:

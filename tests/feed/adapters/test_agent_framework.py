@@ -5,33 +5,27 @@ one such run heard.
 """
 
 import asyncio
-import json
-import random
-from contextvars import copy_context
 from pathlib import Path
 from typing import Any, Final
 
+import environments
 import pytest
-from environments import ROOT, environment, run
+from environments import environment, example
+from heard import ONE_TOOL, Said, interleaved, outermost, recorded
 from ledger_of import LEDGER, WOVEN, Collected, ledger_of, plain
+from scripted_tools import Broken
 from verdict_records import STOPPED, stopped
 
-from streams.event.model import AgentEnd, Envelope, ModelEnd, TokenUsage, ToolEnd
+from streams.event.model import AgentEnd, ModelEnd, TokenUsage, ToolEnd
 from streams.event.tokens import Usage
 from streams.feed.adapters.agent_framework_calls import AgentFrameworkCalls
 from streams.feed.adapters.calls import within
-from streams.worker.connection import KafkaConnection
-from streams.worker.topics import create
 
-GOLDEN: Final = ROOT / "tests/golden/agent_framework"
-MODEL: Final = ["ModelStart gpt-x", "TokenUsage gpt-x", "ModelEnd gpt-x"]
-ADD: Final = ["ToolStart add", "ToolEnd add"]
-ONE_TOOL: Final = ["AgentStart planner", *MODEL, *ADD, *MODEL, "AgentEnd planner"]
 METHODS: Final = {"begin_run", "end_run", "begin_model", "first_token", "end_model", "begin_tool", "end_tool"}
 
 
-def heard(name: str = "heard") -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (GOLDEN / f"{name}.jsonl").read_text().splitlines()]
+def heard(name: str = "heard") -> list[Said]:
+    return recorded("agent_framework", name)
 
 
 def calls(out: Any, **more: Any) -> AgentFrameworkCalls:
@@ -61,15 +55,6 @@ def tell(one: AgentFrameworkCalls, said: dict[str, Any]) -> Any:
                 return getattr(one, said["method"])(said["run_id"], error_of(said), **more)
             case _:
                 return getattr(one, said["method"])(said["run_id"], **more)
-
-
-def request_of(said: dict[str, Any], all_said: list[dict[str, Any]]) -> str:
-    """Return the outermost run around what was told."""
-    around = {each["run_id"]: each.get("around") for each in all_said if each["method"].startswith("begin")}
-    place = said.get("around") or said["run_id"]
-    while around.get(place):
-        place = around[place]
-    return str(place)
 
 
 @pytest.fixture
@@ -103,16 +88,8 @@ def test_agents_and_tools_that_are_woven_give_the_ledger(out: Collected) -> None
 
 @pytest.mark.parametrize("seed", range(20))
 def test_runs_at_once_are_kept_apart(out: Collected, seed: int) -> None:
-    order, told = random.Random(seed), heard()
-    waiting: dict[str, list[dict[str, Any]]] = {}
-    for said in told:
-        waiting.setdefault(request_of(said, told), []).append(said)
-    one, contexts = calls(out), {which: copy_context() for which in waiting}
-    while waiting:
-        which = order.choice(sorted(waiting))
-        contexts[which].run(tell, one, waiting[which].pop(0))
-        if not waiting[which]:
-            del waiting[which]
+    one, told = calls(out), heard()
+    interleaved(told, outermost(told), lambda said: tell(one, said), seed)
 
     assert LEDGER == ledger_of(out)
 
@@ -131,10 +108,6 @@ def test_what_is_missing_leaves_the_rest_whole(out: Collected, method: str) -> N
 
 
 def test_an_emitter_that_raises_and_nonsense_are_not_noticed() -> None:
-    class Broken:
-        def emit(self, event: Envelope) -> None:
-            raise OSError(event)
-
     one = calls(Broken())
     answers = [tell(one, said) for said in heard()]
     nothing: Any = None
@@ -164,12 +137,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.long  # an environment of 19 MB
 @pytest.mark.kafka
 async def test_the_example_does_what_it_says(python: Path, kafka: str, prefix: str, tmp_path: Path) -> None:
-    await create(KafkaConnection(bootstrap=kafka), prefix)
-    where = {"AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS": kafka, "AGENT_STREAMS_TOPIC_PREFIX": prefix}
-    told = await asyncio.to_thread(
-        run, python, ROOT / "docs/examples/agent_framework_agent.py", HOME=str(tmp_path), **where
-    )
-    answer, count = told.splitlines()[-2:]
+    answer, count = await example(python, "agent_framework_agent.py", kafka, prefix, tmp_path)
 
     assert "It rains in Lisbon: take a coat." == answer
     assert f"10 of 10 events are in {prefix}events" == count
@@ -178,10 +146,7 @@ async def test_the_example_does_what_it_says(python: Path, kafka: str, prefix: s
 @pytest.fixture(scope="module")
 def gave(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the real agents gave."""
-    folder = tmp_path_factory.mktemp("gave")
-    program = ROOT / "tests/other_environments/agent_framework_runs.py"
-    run(python, program, folder / "gave.json", PYTHONPATH=str(ROOT / "tests"), HOME=str(folder))
-    return dict(json.loads((folder / "gave.json").read_text()))
+    return environments.gave(python, "agent_framework_runs.py", tmp_path_factory.mktemp("gave"))
 
 
 @pytest.mark.long

@@ -11,17 +11,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
+import environments
 import pytest
-from environments import ROOT, environment, run
+from environments import environment, example
+from heard import recorded
 from ledger_of import LEDGER, Collected, ledger_of, plain
+from scripted_tools import Broken
 from verdict_records import STOPPED, stopped
 
-from streams.event.model import AgentEnd, Envelope, ModelEnd, TokenUsage, ToolEnd
+from streams.event.model import AgentEnd, ModelEnd, TokenUsage, ToolEnd
 from streams.feed.adapters.claude_agent_sdk import AgentStreamsWatch
-from streams.worker.connection import KafkaConnection
-from streams.worker.topics import create
 
-HEARD: Final = ROOT / "tests/golden/claude_agent_sdk/heard.jsonl"
 PROMPT: Final = {"session_id": "t1", "hook_event_name": "UserPromptSubmit", "prompt": "?"}
 USE: Final = {"session_id": "t1", "tool_name": "add", "tool_input": {}, "tool_use_id": "u1"}
 
@@ -29,8 +29,7 @@ USE: Final = {"session_id": "t1", "tool_name": "add", "tool_input": {}, "tool_us
 def heard() -> list[list[dict[str, Any]]]:
     """Return what each of the runs heard."""
     found: list[list[dict[str, Any]]] = [[]]
-    for line in HEARD.read_text().splitlines():
-        said = json.loads(line)
+    for said in recorded("claude_agent_sdk"):
         found[-1].append(said)
         if "leave" in said:
             found.append([])
@@ -136,10 +135,6 @@ async def test_whatever_is_missing_every_beginning_has_one_end() -> None:
 
 
 async def test_an_emitter_that_raises_and_nonsense_are_not_noticed() -> None:
-    class Broken:
-        def emit(self, event: Envelope) -> None:
-            raise OSError(event)
-
     watch = AgentStreamsWatch(Broken())
     for lines in heard():
         await tell(lines, watch)
@@ -178,11 +173,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.long  # an environment of 370 MB
 @pytest.mark.kafka
 async def test_the_example_does_what_it_says(python: Path, kafka: str, prefix: str, tmp_path: Path) -> None:
-    await create(KafkaConnection(bootstrap=kafka), prefix)
-    where = {"AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS": kafka, "AGENT_STREAMS_TOPIC_PREFIX": prefix}
-    program = ROOT / "docs/examples/claude_agent_sdk_agent.py"
-    told = await asyncio.to_thread(run, python, program, HOME=str(tmp_path), **where)
-    answer, count = told.splitlines()[-2:]
+    answer, count = await example(python, "claude_agent_sdk_agent.py", kafka, prefix, tmp_path)
 
     assert "It rains in Lisbon: take a coat." == answer
     assert f"11 of 11 events are in {prefix}events" == count
@@ -191,10 +182,7 @@ async def test_the_example_does_what_it_says(python: Path, kafka: str, prefix: s
 @pytest.fixture(scope="module")
 def gave(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the real SDK gave."""
-    folder = tmp_path_factory.mktemp("gave")
-    program = ROOT / "tests/other_environments/claude_runs.py"
-    run(python, program, folder / "gave.json", PYTHONPATH=str(ROOT / "tests"), HOME=str(folder))
-    return dict(json.loads((folder / "gave.json").read_text()))
+    return environments.gave(python, "claude_runs.py", tmp_path_factory.mktemp("gave"))
 
 
 @pytest.mark.long
@@ -204,8 +192,8 @@ def test_the_real_sdk_gives_the_ledger(gave: dict[str, Any]) -> None:
     assert (["t1 claude"], [4, 12, 0]) == (gave["sessions"], gave["answer_bytes"])
     assert [False] * 5 + [True] == gave["first_tokens"]
     assert sorted(gave["story"]) == sorted(gave["twice"])
-    recorded = [each for lines in heard() for each in lines]
-    assert sorted(each.get("message", "hook") for each in recorded) == sorted(
+    lines = recorded("claude_agent_sdk")
+    assert sorted(each.get("message", "hook") for each in lines) == sorted(
         each.get("message", "hook") for each in gave["heard"]
     )
 
@@ -215,10 +203,10 @@ def test_subagents_are_requests_inside_the_tool_that_began_them(gave: dict[str, 
     one, two = gave["shapes"]["subagent"], gave["shapes"]["subagents_at_once"]
 
     assert ({"success": 2}, {"success": 4}) == (one["requests"], one["models"])
-    assert [["Task", "claude"], ["expert", "Task"]] == [pair for pair in one["inside"] if "Task" in pair]
-    assert (2, 1) == (one["inside"].count(["gpt-x", "expert"]), one["inside"].count(["add", "expert"]))
+    assert [["Task", "claude"], ["expert", "Task"]] == [pair for pair in one["within"] if "Task" in pair]
+    assert (2, 1) == (one["within"].count(["gpt-x", "expert"]), one["within"].count(["add", "expert"]))
     assert {"success": 3} == two["requests"]
-    assert (2, 1) == (two["inside"].count(["gpt-x", "expert"]), two["inside"].count(["gpt-x", "critic"]))
+    assert (2, 1) == (two["within"].count(["gpt-x", "expert"]), two["within"].count(["gpt-x", "critic"]))
 
 
 @pytest.mark.long

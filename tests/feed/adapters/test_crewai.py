@@ -14,15 +14,14 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
-from environments import ROOT, environment, run
+from environments import ROOT, environment, example, run
+from heard import recorded
 from ledger_of import LEDGER, WOVEN, Collected, ledger_of, plain, told_by
+from scripted_tools import Broken
 
-from streams.event.model import AgentEnd, Envelope, ModelEnd, TokenUsage, ToolEnd
+from streams.event.model import AgentEnd, ModelEnd, TokenUsage, ToolEnd
 from streams.feed.adapters.crewai import AgentStreamsListener
-from streams.worker.connection import KafkaConnection
-from streams.worker.topics import create
 
-HEARD: Final = ROOT / "tests/golden/crewai/heard.jsonl"
 EXPECTED: Final = told_by("crewai", LEDGER)
 ONE_TOOL: Final = ["AgentStart planner", "ModelStart gpt-x", "TokenUsage gpt-x", "ModelEnd gpt-x"]
 
@@ -30,13 +29,12 @@ ONE_TOOL: Final = ["AgentStart planner", "ModelStart gpt-x", "TokenUsage gpt-x",
 def heard() -> list[Any]:
     """Return what a crew told, as the bus hands it over."""
     events = []
-    for line in HEARD.read_text().splitlines():
-        plain = json.loads(line)
-        plain["timestamp"] = datetime.fromisoformat(plain["timestamp"])
+    for said in recorded("crewai"):
+        said["timestamp"] = datetime.fromisoformat(said["timestamp"])
         for name in ("agent", "task", "failure"):
-            if name in plain:
-                plain[name] = SimpleNamespace(**plain[name])
-        events.append(SimpleNamespace(**plain))
+            if name in said:
+                said[name] = SimpleNamespace(**said[name])
+        events.append(SimpleNamespace(**said))
     return events
 
 
@@ -87,10 +85,6 @@ async def test_an_end_whose_beginning_never_comes_is_given_up_and_told_as_nothin
 
 
 async def test_an_emitter_that_raises_and_nonsense_are_not_noticed() -> None:
-    class Broken:
-        def emit(self, event: Envelope) -> None:
-            raise OSError(event)
-
     listener = AgentStreamsListener(Broken())
     await told(listener, [*heard(), SimpleNamespace(type="tool_usage_started", agent_id=None)])
 
@@ -104,10 +98,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.long  # CrewAI brings 130 packages
 @pytest.mark.kafka
 async def test_the_example_does_what_it_says(python: Path, kafka: str, prefix: str, tmp_path: Path) -> None:
-    await create(KafkaConnection(bootstrap=kafka), prefix)
-    where = {"AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS": kafka, "AGENT_STREAMS_TOPIC_PREFIX": prefix}
-    told = await asyncio.to_thread(run, python, ROOT / "docs/examples/crewai_crew.py", HOME=str(tmp_path), **where)
-    answer, count = told.splitlines()[-2:]
+    answer, count = await example(python, "crewai_crew.py", kafka, prefix, tmp_path)
 
     assert "It rains in Lisbon: take a coat." == answer
     assert f"10 of 10 events are in {prefix}events" == count
@@ -136,6 +127,6 @@ def test_a_real_crew_beside_the_wheel_gives_the_ledger(python: Path, tmp_path: P
     assert "HookAborted: model:gpt-x was not called: its circuit is open. Use something else." == answer
     assert ["AgentStart planner", "AgentEnd planner cancelled"] == story
     assert ("model:gpt-x", "t1") == (said["asked"]["target"], said["asked"]["session_id"])
-    recorded = [json.loads(line) for line in HEARD.read_text().splitlines()]
-    assert sorted(each["type"] for each in recorded) == sorted(each["type"] for each in said["heard"])
-    assert {key for each in recorded for key in each} == {key for each in said["heard"] for key in each}
+    lines = recorded("crewai")
+    assert sorted(each["type"] for each in lines) == sorted(each["type"] for each in said["heard"])
+    assert {key for each in lines for key in each} == {key for each in said["heard"] for key in each}

@@ -5,34 +5,28 @@ install; `tests/golden/google_adk` is what one such run heard.
 """
 
 import asyncio
-import json
-import random
 from contextlib import suppress
-from contextvars import copy_context
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
+import environments
 import pytest
-from environments import ROOT, environment, run
+from environments import environment, example
+from heard import ONE_TOOL, interleaved, recorded
 from ledger_of import LEDGER, Collected, ledger_of, plain
+from scripted_tools import Broken
 from verdict_records import STOPPED, stopped
 
-from streams.event.model import AgentEnd, Envelope, ModelEnd, TokenUsage, ToolEnd
+from streams.event.model import AgentEnd, ModelEnd, TokenUsage, ToolEnd
 from streams.event.tokens import Usage
 from streams.feed.adapters.google_adk_calls import AdkCalls
-from streams.worker.connection import KafkaConnection
-from streams.worker.topics import create
 
-HEARD: Final = ROOT / "tests/golden/google_adk/heard.jsonl"
 ERRORS: Final = {"CancelledError": asyncio.CancelledError, "RuntimeError": RuntimeError}
-MODEL: Final = ["ModelStart gpt-x", "TokenUsage gpt-x", "ModelEnd gpt-x"]
-ADD: Final = ["ToolStart add", "ToolEnd add"]
-ONE_TOOL: Final = ["AgentStart planner", *MODEL, *ADD, *MODEL, "AgentEnd planner"]
 
 
 def heard() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in HEARD.read_text().splitlines()]
+    return recorded("google_adk")
 
 
 def calls(out: Any, **more: Any) -> AdkCalls:
@@ -131,16 +125,8 @@ def test_two_plugins_on_one_emitter_tell_once(out: Collected) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_invocations_that_run_at_once_are_kept_apart(out: Collected, seed: int) -> None:
-    order = random.Random(seed)
-    waiting: dict[str, list[dict[str, Any]]] = {}
-    for said in heard():
-        waiting.setdefault(invocation(said), []).append(said)
-    one, tasks = calls(out), {which: copy_context() for which in waiting}
-    while waiting:
-        which = order.choice(sorted(waiting))
-        tasks[which].run(tell, one, waiting[which].pop(0))
-        if not waiting[which]:
-            del waiting[which]
+    one = calls(out)
+    interleaved(heard(), invocation, lambda said: tell(one, said), seed)
 
     assert LEDGER == ledger_of(out)
 
@@ -159,10 +145,6 @@ def test_what_is_missing_leaves_the_rest_whole(out: Collected, method: str) -> N
 
 
 def test_an_emitter_that_raises_and_nonsense_are_not_noticed() -> None:
-    class Broken:
-        def emit(self, event: Envelope) -> None:
-            raise OSError(event)
-
     one = calls(Broken())
     answers = [tell(one, said) for said in heard()]
     one.begin_agent(None)
@@ -203,10 +185,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.long  # an environment of 76 MB
 @pytest.mark.kafka
 async def test_the_example_does_what_it_says(python: Path, kafka: str, prefix: str, tmp_path: Path) -> None:
-    await create(KafkaConnection(bootstrap=kafka), prefix)
-    where = {"AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS": kafka, "AGENT_STREAMS_TOPIC_PREFIX": prefix}
-    told = await asyncio.to_thread(run, python, ROOT / "docs/examples/google_adk_agent.py", HOME=str(tmp_path), **where)
-    answer, count = told.splitlines()[-2:]
+    answer, count = await example(python, "google_adk_agent.py", kafka, prefix, tmp_path)
 
     assert "It rains in Lisbon: take a coat." == answer
     assert f"10 of 10 events are in {prefix}events" == count
@@ -215,10 +194,7 @@ async def test_the_example_does_what_it_says(python: Path, kafka: str, prefix: s
 @pytest.fixture(scope="module")
 def gave(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the real runner gave."""
-    folder = tmp_path_factory.mktemp("gave")
-    program = ROOT / "tests/other_environments/adk_runs.py"
-    run(python, program, folder / "gave.json", PYTHONPATH=str(ROOT / "tests"), HOME=str(folder))
-    return dict(json.loads((folder / "gave.json").read_text()))
+    return environments.gave(python, "adk_runs.py", tmp_path_factory.mktemp("gave"))
 
 
 @pytest.mark.long
@@ -227,9 +203,9 @@ def test_a_real_runner_gives_the_ledger(gave: dict[str, Any]) -> None:
     assert ["done", "OutOfOrderError: out of order"] == gave["answers"]
     assert (["t1 u1"], [4, 0, 0]) == (gave["sessions"], gave["answer_bytes"])
     assert gave["story"] == gave["twice"]
-    recorded = heard()
-    assert [each["method"] for each in recorded] == [each["method"] for each in gave["heard"]]
-    assert [set(each) for each in recorded] == [set(each) for each in gave["heard"]]
+    lines = heard()
+    assert [each["method"] for each in lines] == [each["method"] for each in gave["heard"]]
+    assert [set(each) for each in lines] == [set(each) for each in gave["heard"]]
 
 
 @pytest.mark.long
@@ -240,12 +216,12 @@ def test_agents_inside_agents_are_requests_inside_them(gave: dict[str, Any]) -> 
 
     assert ({"success": 2}, {"success": 4}) == (tool["requests"], tool["models"])
     assert [["planner", ""], ["expert", "planner"], ["expert", "expert"]] == [
-        pair for pair in tool["inside"] if pair[0] in ("planner", "expert")
+        pair for pair in tool["within"] if pair[0] in ("planner", "expert")
     ]
-    assert ({"success": 2}, ["helper", "planner"]) == (handed["requests"], handed["inside"][3])
+    assert ({"success": 2}, ["helper", "planner"]) == (handed["requests"], handed["within"][3])
     assert {"success": 3} == crowd["requests"] == chain["requests"]
-    assert 1 == crowd["inside"].count(["add", "left"]) == crowd["inside"].count(["add", "right"])
-    assert [["first", "chain"], ["second", "chain"]] == [pair for pair in chain["inside"] if pair[1] == "chain"]
+    assert 1 == crowd["within"].count(["add", "left"]) == crowd["within"].count(["add", "right"])
+    assert [["first", "chain"], ["second", "chain"]] == [pair for pair in chain["within"] if pair[1] == "chain"]
 
 
 @pytest.mark.long

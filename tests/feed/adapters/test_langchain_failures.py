@@ -24,10 +24,10 @@ from langchain_scripted import (
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import interrupt
 from ledger_of import Collected
+from scripted_tools import Broken
 
 from streams.event.model import (
     AgentEnd,
-    Envelope,
     ModelEnd,
     ToolEnd,
     ToolStart,
@@ -160,10 +160,6 @@ def test_a_hook_that_is_called_with_nonsense_is_not_noticed(out: Collected) -> N
 
 
 def test_an_emitter_that_raises_does_not_disturb_the_agent() -> None:
-    class Broken:
-        def emit(self, event: Envelope) -> None:
-            raise OSError(event)
-
     result = one_tool_agent().invoke(QUESTION, config(AgentStreamsCallback(Broken())))
 
     assert result["messages"][-1].content == "it is 3"

@@ -11,9 +11,10 @@ from ledger_of import LEDGER, Collected, ledger_of, told_by
 from one_stage import One, totals
 from pydantic_ai import Agent
 from pydantic_ai.models.test import TestModel
+from scripted_tools import Broken
 from verdict_records import STOPPED, stopped
 
-from streams.event.model import Envelope, ModelEnd, ModelStart, TokenUsage, ToolEnd
+from streams.event.model import ModelEnd, ModelStart, TokenUsage, ToolEnd
 from streams.feed.adapters.pydantic_ai import AgentStreamsCapability
 from streams.feed.encode import Encoded, encode_event
 from streams.feed.timers import Session
@@ -206,10 +207,6 @@ async def test_a_call_inside_a_timed_request_names_it_as_its_parent(out: Collect
 
 
 async def test_an_emitter_that_raises_and_nonsense_are_not_noticed(out: Collected) -> None:
-    class Broken:
-        def emit(self, event: Envelope) -> None:
-            raise OSError(event)
-
     nonsense: Any = object()
     AgentStreamsLogger(out).log_success_event(nonsense, nonsense, nonsense, nonsense)
     AgentStreamsLogger(out).log_pre_api_call(nonsense, nonsense, nonsense)

@@ -5,34 +5,30 @@ LlamaIndex is large, so it lives in an environment of its own, beside the wheel 
 """
 
 import asyncio
-import json
 import random
 from contextvars import copy_context
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
+import environments
 import pytest
-from environments import ROOT, environment, run
+from environments import environment, example
+from heard import ONE_TOOL, recorded
 from ledger_of import LEDGER, Collected, ledger_of, plain
+from scripted_tools import Broken
 from verdict_records import STOPPED, stopped
 
-from streams.event.model import AgentEnd, Envelope, ModelEnd, TokenUsage, ToolEnd
+from streams.event.model import AgentEnd, ModelEnd, TokenUsage, ToolEnd
 from streams.feed.adapters.llama_index import AgentStreamsHandler
 from streams.feed.adapters.llama_index_guard import CallGuard
 from streams.feed.guard.denial import CallDenied
-from streams.worker.connection import KafkaConnection
-from streams.worker.topics import create
 
-HEARD: Final = ROOT / "tests/golden/llama_index/heard.jsonl"
 ERRORS: Final = {"CancelledError": asyncio.CancelledError, "GeneratorExit": GeneratorExit}
-MODEL: Final = ["ModelStart gpt-x", "TokenUsage gpt-x", "ModelEnd gpt-x"]
-ADD: Final = ["ToolStart add", "ToolEnd add"]
-ONE_TOOL: Final = ["AgentStart planner", *MODEL, *ADD, *MODEL, "AgentEnd planner"]
 
 
 def heard() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in HEARD.read_text().splitlines()]
+    return recorded("llama_index")
 
 
 def error_of(said: list[str] | None) -> BaseException | None:
@@ -154,10 +150,6 @@ def test_whatever_is_missing_every_beginning_has_one_end() -> None:
 
 
 def test_an_emitter_that_raises_and_nonsense_are_not_noticed() -> None:
-    class Broken:
-        def emit(self, event: Envelope) -> None:
-            raise OSError(event)
-
     one = AgentStreamsHandler(Broken())
     for said in heard():
         tell(one, said)
@@ -190,12 +182,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.long  # an environment of 170 MB
 @pytest.mark.kafka
 async def test_the_example_does_what_it_says(python: Path, kafka: str, prefix: str, tmp_path: Path) -> None:
-    await create(KafkaConnection(bootstrap=kafka), prefix)
-    where = {"AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS": kafka, "AGENT_STREAMS_TOPIC_PREFIX": prefix}
-    told = await asyncio.to_thread(
-        run, python, ROOT / "docs/examples/llama_index_agent.py", HOME=str(tmp_path), **where
-    )
-    answer, count = told.splitlines()[-2:]
+    answer, count = await example(python, "llama_index_agent.py", kafka, prefix, tmp_path)
 
     assert "It rains in Lisbon: take a coat." == answer
     assert f"10 of 10 events are in {prefix}events" == count
@@ -204,10 +191,7 @@ async def test_the_example_does_what_it_says(python: Path, kafka: str, prefix: s
 @pytest.fixture(scope="module")
 def gave(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the real agents gave."""
-    folder = tmp_path_factory.mktemp("gave")
-    program = ROOT / "tests/other_environments/llama_runs.py"
-    run(python, program, folder / "gave.json", PYTHONPATH=str(ROOT / "tests"), HOME=str(folder))
-    return dict(json.loads((folder / "gave.json").read_text()))
+    return environments.gave(python, "llama_runs.py", tmp_path_factory.mktemp("gave"))
 
 
 @pytest.mark.long
@@ -217,9 +201,9 @@ def test_real_agents_give_the_ledger(gave: dict[str, Any]) -> None:
     assert (["t1 planner"], [4, 0, 0]) == (gave["sessions"], gave["answer_bytes"])
     assert [False] * 5 + [True] == gave["first_tokens"]
     assert gave["story"] == gave["twice"]
-    recorded = heard()
-    assert {each["method"] for each in recorded} == {each["method"] for each in gave["heard"]}
-    assert {key for each in recorded for key in each} == {key for each in gave["heard"] for key in each}
+    lines = heard()
+    assert {each["method"] for each in lines} == {each["method"] for each in gave["heard"]}
+    assert {key for each in lines for key in each} == {key for each in gave["heard"] for key in each}
 
 
 @pytest.mark.long
@@ -228,14 +212,14 @@ def test_agents_inside_agents_are_requests_inside_them(gave: dict[str, Any]) -> 
 
     assert ({"success": 2}, {"success": 4}) == (tool["requests"], tool["models"])
     assert [["planner", ""], ["ask", "planner"], ["expert", "ask"]] == [
-        pair for pair in tool["inside"] if pair[0] in ("planner", "ask", "expert")
+        pair for pair in tool["within"] if pair[0] in ("planner", "ask", "expert")
     ]
     assert {"success": 3} == handed["requests"]
     assert [
         *(["planner", ""], ["gpt-x", "planner"], ["handoff", "planner"]),
         *(["helper", "planner"], ["gpt-x", "helper"], ["add", "helper"], ["gpt-x", "helper"], ["handoff", "helper"]),
         *(["critic", "planner"], ["gpt-x", "critic"], ["handoff", "critic"], ["gpt-x", "planner"]),
-    ] == handed["inside"]
+    ] == handed["within"]
 
 
 @pytest.mark.long

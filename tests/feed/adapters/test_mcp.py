@@ -11,9 +11,10 @@ from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
 from pydantic_ai import Agent
 from pydantic_ai.models.test import TestModel
+from scripted_tools import Broken
 from verdict_records import STOPPED, stopped
 
-from streams.event.model import Envelope, ToolEnd, ToolStart
+from streams.event.model import ToolEnd, ToolStart
 from streams.feed.adapters.mcp import AgentStreamsMiddleware, watch
 from streams.feed.adapters.pydantic_ai import AgentStreamsCapability
 from streams.feed.timers import Session
@@ -139,10 +140,6 @@ async def test_a_call_that_takes_too_long_is_a_timeout(out: Collected) -> None:
 
 
 async def test_an_emitter_that_raises_is_not_noticed() -> None:
-    class Broken:
-        def emit(self, event: Envelope) -> None:
-            raise OSError(event)
-
     async with Client(serve(AgentStreamsMiddleware(Broken()))) as client:
         answer = await watch(client, Broken()).call_tool("add", {"a": 1, "b": 2})
 

@@ -27,10 +27,11 @@ from ledger_of import LEDGER, WOVEN, Collected, ledger_of, told_by
 from mcp.client import Client
 from openai import AsyncOpenAI, InternalServerError
 from openai.types.responses import ResponseOutputMessage, ResponseOutputText
+from scripted_tools import Broken
 from verdict_records import STOPPED, stopped
 from woven import forecasts, weaving
 
-from streams.event.model import AgentEnd, AgentStart, Envelope, ModelEnd, ModelStart, TokenUsage, ToolEnd, ToolStart
+from streams.event.model import AgentEnd, AgentStart, ModelEnd, ModelStart, TokenUsage, ToolEnd, ToolStart
 from streams.feed import CallDenied
 from streams.feed.adapters.mcp import watch as watch_calls
 from streams.feed.adapters.openai_agents import AgentStreamsProcessor
@@ -337,10 +338,6 @@ async def test_a_request_inside_a_timed_one_names_it_as_its_parent(out: Collecte
 
 
 async def test_spans_out_of_order_and_an_emitter_that_raises_are_not_noticed(out: Collected) -> None:
-    class Broken:
-        def emit(self, event: Envelope) -> None:
-            raise OSError(event)
-
     nonsense: Any = object()
     processor = AgentStreamsProcessor(out)
     for hook in (processor.on_span_start, processor.on_span_end, processor.on_trace_start, processor.on_trace_end):

@@ -12,10 +12,11 @@ from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.usage import RequestUsage
+from scripted_tools import Broken
 from verdict_records import STOPPED, stopped
 from woven import weaving
 
-from streams.event.model import AgentEnd, Envelope, ModelEnd, ModelStart, TokenUsage, ToolEnd, ToolStart
+from streams.event.model import AgentEnd, ModelEnd, ModelStart, TokenUsage, ToolEnd, ToolStart
 from streams.feed import CallDenied
 from streams.feed.adapters.pydantic_ai import AgentStreamsCapability
 from streams.feed.timers import Session
@@ -218,10 +219,6 @@ async def test_a_request_inside_a_timed_one_names_it_as_its_parent(out: Collecte
 
 
 async def test_an_emitter_that_raises_does_not_disturb_the_agent() -> None:
-    class Broken:
-        def emit(self, event: Envelope) -> None:
-            raise OSError(event)
-
     result = await agent(ADD, DONE, capabilities=[AgentStreamsCapability(Broken())]).run("?")
 
     assert result.output == "done"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ledger_of import LEDGER, WOVEN, Collected, ledger_of, told_by
 from mcp.client._memory import InMemoryTransport
+from scripted_tools import Broken
 from strands import Agent, tool
 from strands.hooks import AfterInvocationEvent, HookRegistry
 from strands.models import Model
@@ -15,7 +16,7 @@ from strands.tools.mcp import MCPClient
 from verdict_records import STOPPED, stopped
 from woven import forecasts, weaving
 
-from streams.event.model import AgentEnd, Envelope, ModelEnd, ModelStart, TokenUsage, ToolEnd, ToolStart
+from streams.event.model import AgentEnd, ModelEnd, ModelStart, TokenUsage, ToolEnd, ToolStart
 from streams.feed.adapters.strands import AgentStreamsHooks
 
 USAGE = {"inputTokens": 60, "outputTokens": 20, "totalTokens": 120, "cacheReadInputTokens": 40}  # cached ones beside
@@ -251,10 +252,6 @@ async def test_an_agent_inside_a_tool_is_a_request_inside_it(out: Collected) -> 
 
 
 async def test_an_emitter_that_raises_does_not_disturb_the_agent() -> None:
-    class Broken:
-        def emit(self, event: Envelope) -> None:
-            raise OSError(event)
-
     result = await agent(ADD, "done", hooks=[AgentStreamsHooks(Broken())]).invoke_async("?")
 
     assert str(result).strip() == "done"
