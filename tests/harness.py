@@ -23,14 +23,17 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic, TopicMetadata
 
 _K = TypeVar("_K")
 _T = TypeVar("_T")
 ROOT: Final = Path(__file__).parent.parent
 _POLL_S: Final = 0.05
-# What a coordinator says right after its broker started.
+# What brokers say right after a start, or of a topic that has just been made.
 _COMING_BACK: Final = (
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
@@ -217,7 +220,14 @@ class Broker:
 
     def partitions(self, topic: str) -> list[TopicPartition]:
         """Return the partitions of a topic."""
-        found = self.admin.list_topics(topic, timeout=10).topics[topic]
+
+        def ask() -> TopicMetadata:
+            told = self.admin.list_topics(topic, timeout=10).topics[topic]
+            if told.error is not None:
+                raise KafkaException(told.error)
+            return told
+
+        found = when_there(ask, f"the topic {topic}")
         return [TopicPartition(topic, number) for number in sorted(found.partitions)]
 
     def read(self, topic: str, *, timeout_s: float = 60) -> list[Message]:
@@ -238,7 +248,7 @@ class Broker:
     def ends(self, topic: str) -> dict[int, int]:
         """Return the end of each partition that read_committed may reach."""
         with self._consumer() as consumer:
-            return {tp.partition: consumer.get_watermark_offsets(tp, timeout=10)[1] for tp in self.partitions(topic)}
+            return {tp.partition: reach(consumer, tp)[1] for tp in self.partitions(topic)}
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """Return the group's offset per partition; 0 where it has none.
@@ -251,16 +261,9 @@ class Broker:
             how = {"group.id": group, "enable.auto.commit": False, "isolation.level": "read_uncommitted"}
             self._askers[group] = Consumer({**self._settings, **how})
 
-        def ask() -> dict[int, int]:
-            try:
-                found = self._askers[group].committed(self.partitions(topic), timeout=10)
-            except KafkaException as error:
-                if error.args[0].retriable() or error.args[0].code() in _COMING_BACK:
-                    return {}
-                raise
-            return {tp.partition: max(0, tp.offset) for tp in found}
-
-        return eventually(ask, timeout_s=60, what=f"the offsets of {group}")
+        asker, partitions = self._askers[group], self.partitions(topic)
+        found = when_there(lambda: asker.committed(partitions, timeout=10), f"the offsets of {group}")
+        return {tp.partition: max(0, tp.offset) for tp in found}
 
     def members(self, group: str) -> int:
         """Return how many members the group has."""
@@ -271,7 +274,7 @@ class Broker:
         with self._consumer() as consumer:
             todo = {}
             for tp in self.partitions(topic):
-                begin, end = consumer.get_watermark_offsets(tp, timeout=10)
+                begin, end = reach(consumer, tp)
                 if begin < end:
                     todo[tp.partition] = end
             consumer.assign([TopicPartition(topic, number, 0) for number in todo])
@@ -300,6 +303,26 @@ class Broker:
             yield consumer
         finally:
             consumer.close()
+
+
+def when_there(ask: Callable[[], _T], what: str, *, timeout_s: float = 60) -> _T:
+    """Return what a broker answers, asking again while it or the topic is coming."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if not error.args[0].retriable() and error.args[0].code() not in _COMING_BACK:
+                raise
+            if time.monotonic() > deadline:
+                raise AssertionError(f"waited {timeout_s} s for {what}") from error
+        time.sleep(_POLL_S)
+
+
+def reach(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+    """Return the begin of a partition and the end that this consumer may reach."""
+    begin, end = when_there(lambda: consumer.get_watermark_offsets(place, timeout=10), f"the ends of {place.topic}")
+    return begin, end
 
 
 def eventually(probe: Callable[[], _T], *, timeout_s: float, what: str | Callable[[], str]) -> _T:

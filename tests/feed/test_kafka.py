@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
 from feed_recording import until
+from harness import Broker, reach
 
 from streams.event.codec import decode_record
 from streams.event.model import Event, ToolStart
@@ -36,10 +37,10 @@ def messages(bootstrap: str, topic: str, events: int) -> Iterator[Message]:
     """Read a topic from its beginning with a client of another make: to its end, and until it has yielded so many."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "none", "enable.auto.commit": False})
     try:
-        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        places = [TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions]
+        partitions = Broker(bootstrap).partitions(topic)
+        places = [TopicPartition(topic, each.partition, OFFSET_BEGINNING) for each in partitions]
         consumer.assign(places)
-        ends = [consumer.get_watermark_offsets(place, timeout=30)[1] for place in places]
+        ends = [reach(consumer, place)[1] for place in places]
         deadline = time.monotonic() + 60
         while events > 0 or any(
             at.offset < end for at, end in zip(consumer.position(places), ends, strict=True) if end > 0

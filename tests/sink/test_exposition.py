@@ -2,12 +2,14 @@
 
 import os
 import time
+from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loop_watch import longest_step_s
 from pages import families, full_view, own_samples, render, series, settle, total, value
 
 from streams.fold.families import FAMILIES
@@ -236,6 +238,15 @@ def busy_rows(round_number: int) -> list[tuple[bytes, bytes]]:
     return rows
 
 
+def into(blocks: list[bytes], view: View, page: Page, rows: list[tuple[bytes, bytes]]) -> Iterator[None]:
+    """Feed rows and make the page of them, step by step."""
+    view.feed(0, rows)
+    for steps in (view.settle(), page.refresh(), page.blocks({**view.samples(), **own_samples()})):
+        for step in steps:
+            blocks.append(step or b"")
+            yield
+
+
 @pytest.mark.parametrize("openmetrics", [False, True])
 def test_ten_thousand_series_that_have_all_changed_take_less_than_50_ms(openmetrics: bool) -> None:
     """And no step of it holds the loop for 5 ms; in processor time, and the best of some rounds."""
@@ -244,18 +255,11 @@ def test_ten_thousand_series_that_have_all_changed_take_less_than_50_ms(openmetr
     took_ms, longest_ms, text = [], [], ""
     for round_number in range(8):
         rows = busy_rows(round_number)
-        started = last = time.thread_time()
-        longest = 0.0
-        view.feed(0, rows)
-        blocks = []
-        for steps in (view.settle(), page.refresh(), page.blocks({**view.samples(), **own_samples()})):
-            for step in steps:
-                blocks.append(step or b"")
-                now = time.thread_time()
-                longest, last = max(longest, now - last), now
+        blocks: list[bytes] = []
+        started_s = time.thread_time()
+        longest_ms.append(longest_step_s(into(blocks, view, page, rows)) * 1000)
+        took_ms.append((time.thread_time() - started_s) * 1000)
         text = b"".join(blocks).decode()
-        took_ms.append((time.thread_time() - started) * 1000)
-        longest_ms.append(longest * 1000)
 
     assert 10_000 <= sum(not line.startswith("#") and "_created" not in line for line in text.splitlines()) < 11_000
     assert min(took_ms) < 50

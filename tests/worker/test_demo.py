@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from harness import eventually
+from harness import eventually, reach
 
 from streams.settings import PREFIX
 from streams.worker import topics
@@ -131,7 +131,7 @@ def test_demo_that_only_publishes_fills_the_topics_that_are_set_and_starts_nothi
         out, _ = demo.communicate(timeout=TIMEOUT_S)
 
     consumer = Consumer({"bootstrap.servers": kafka, "group.id": prefix})
-    _, end = consumer.get_watermark_offsets(TopicPartition(f"{prefix}events", 0), timeout=30)
+    _, end = reach(consumer, TopicPartition(f"{prefix}events", 0))
     consumer.close()
     assert demo.returncode == 0, progress(folder)
     assert beside == 1

@@ -217,7 +217,7 @@ async def test_too_fast_a_client_and_what_is_no_event_are_told_so(kafka: str, pr
             page = await answer.text()
 
     assert (400, 202, {"accepted": 200}, 429) == (broken.status, taken.status, accepted, refused.status)
-    assert 15 < wait_s <= 19
+    assert 0 < wait_s <= 19  # the sooner, the longer the first request took
     assert 'agent_ingest_events_total{signal="events"} 200.0' in page
     assert 'agent_ingest_requests_total{outcome="again",signal="events"} 1.0' in page
 

@@ -7,6 +7,7 @@ names and messages of errors.
 """
 
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -172,7 +173,7 @@ def _asked(parts: Any) -> list[str]:
     return list(dict.fromkeys(each for each in found if each))
 
 
-class _Stream:
+class _Stream(ABC):
     """A stream whose end is told: where it is over, where it fails or is cancelled, where it is closed or forgotten."""
 
     def __init__(self, calls: AgentFrameworkCalls, run_id: str) -> None:
@@ -190,13 +191,13 @@ class _Stream:
     def _hear(self, update: Any) -> None:
         self.hear(update)
 
+    @abstractmethod
     def hear(self, update: Any) -> None:
         """Note a part."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self) -> None:
         """End the call; once it has ended this changes nothing."""
-        raise NotImplementedError
 
     @property
     def status(self) -> str | None:
