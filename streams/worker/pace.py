@@ -11,6 +11,7 @@ K = TypeVar("K", bound=Hashable)
 
 # Five requests and their answers in asyncio: 1.1 to 1.7 ms of CPU per transaction, whatever it carries.
 TRANSACTION_CPU_MS: Final = 1.5
+CATCH_UP: Final = 0.25
 TURNS: Final = 5  # how much longer work may wait while others move: a chunk waits behind those of all partitions
 
 
@@ -21,7 +22,7 @@ class Pace:
     idle_ms: float = 50.0
     gather_ms: float = 20.0  # an eager stage waits this long for the inputs that come together
     busy_ms: float = 500.0
-    limit_ms: float = 1000.0  # no change waits longer, whatever the budget says
+    limit_ms: float = 2000.0  # no change waits longer, whatever the budget says and however old the records are
     pending_limit: int = 200_000  # records; bounds a transaction, and what a crash replays
     idle_load: float = 0.6  # below it changes wait `idle_ms`,
     busy_load: float = 0.85  # above it `busy_ms`: larger flushes cost less per record
@@ -37,6 +38,7 @@ class Seen(NamedTuple):
     drained: bool  # nothing more to read now
     eager: bool  # a stage whose input comes in flushes of the one before
     load: float  # share of a core that the loop has, 0 to 1
+    behind_ms: float  # how old the newest record was when it was folded; a clock's error is in it
     budget_ms: float  # until the flush budget is positive again
 
 
@@ -50,7 +52,7 @@ def flush_wait_ms(pace: Pace, seen: Seen) -> float | None:
         return None
     if seen.pending >= pace.pending_limit:
         return 0.0
-    interval = interval_ms(pace, seen.load)
+    interval = interval_ms(pace, seen.load, seen.behind_ms)
     if seen.eager and seen.drained:
         due_in_ms = pace.gather_ms + interval - pace.idle_ms - seen.dirty_ms
     else:
@@ -60,10 +62,15 @@ def flush_wait_ms(pace: Pace, seen: Seen) -> float | None:
     return max(0.0, min(wait, pace.limit_ms - seen.dirty_ms))
 
 
-def interval_ms(pace: Pace, load: float) -> float:
-    """Return the flush interval at this load: short while idle, growing in proportion once much of the core is busy."""
+def interval_ms(pace: Pace, load: float, behind_ms: float) -> float:
+    """Return the flush interval at this load: short while idle, growing in proportion once much of the core is busy.
+
+    Behind a backlog it is more, so that the backlog is gone sooner: whole times `busy_ms`, up to `CATCH_UP` of what the
+    records have waited already.
+    """
+    busy_ms = max(pace.busy_ms, min(pace.limit_ms, CATCH_UP * behind_ms // pace.busy_ms * pace.busy_ms))
     over = (load - pace.idle_load) / (pace.busy_load - pace.idle_load)
-    return pace.idle_ms + (pace.busy_ms - pace.idle_ms) * min(1.0, max(0.0, over))
+    return pace.idle_ms + (busy_ms - pace.idle_ms) * min(1.0, max(0.0, over))
 
 
 class Budget:

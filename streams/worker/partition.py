@@ -83,6 +83,7 @@ class Partition:
         self._epoch = 0  # of the chunks that may be folded; 0: none
         self._slice = SliceSize(config.slice_ms)
         self._dirty_since_ms: float | None = None
+        self._behind_ms = 0.0
         self._flushes = 0
         self._tick_at_ms = 0.0  # monotonic: when to look for the next tick
         self._ticked_ms = 0  # wall: the last tick, which never goes backwards
@@ -287,6 +288,8 @@ class Partition:
         self._slice.learn(len(records), took_ms)
         bench.counters.fold_ms += took_ms
         bench.counters.records += len(records)
+        if records:
+            self._behind_ms = clock.now_ms() - records[-1].timestamp
         self._touch(started_ms)
 
     def _touch(self, now_ms: float) -> None:
@@ -311,13 +314,15 @@ class Partition:
 
     def _seen(self, now_ms: float) -> Seen:
         sight = self._sight(self.source)
+        drained = sight is not None and self.caught_up(sight)
         return Seen(
             now_ms=now_ms,
             dirty_ms=None if self._dirty_since_ms is None else now_ms - self._dirty_since_ms,
             pending=self._held.pending,
-            drained=sight is not None and self.caught_up(sight),
+            drained=drained,
             eager=self._eager,
             load=self._bench.load.value,
+            behind_ms=0.0 if drained else self._behind_ms,
             budget_ms=self._bench.budget.wait_ms(now_ms=now_ms),
         )
 

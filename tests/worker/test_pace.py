@@ -7,7 +7,7 @@ from streams.worker.pace import Budget, Load, Pace, Seen, SliceSize, Standstill,
 PACE = Pace(
     idle_ms=50, gather_ms=10, busy_ms=250, limit_ms=1000, pending_limit=1000, idle_load=0.5, busy_load=0.9, share=0.25
 )
-IDLE = Seen(now_ms=1_000, dirty_ms=0, pending=1, drained=True, eager=False, load=0.0, budget_ms=0)
+IDLE = Seen(now_ms=1_000, dirty_ms=0, pending=1, drained=True, eager=False, load=0.0, budget_ms=0, behind_ms=0)
 
 
 def test_nothing_to_flush_waits_for_ever() -> None:
@@ -27,7 +27,15 @@ def test_all_partitions_flush_at_the_same_moments(dirty_ms: float) -> None:
 
 
 def test_the_interval_grows_from_half_load_on() -> None:
-    assert [50, 50, 150, 250, 250] == [round(interval_ms(PACE, load)) for load in (0, 0.5, 0.7, 0.9, 1.0)]
+    assert [50, 50, 150, 250, 250] == [round(interval_ms(PACE, load, 0)) for load in (0, 0.5, 0.7, 0.9, 1.0)]
+
+
+def test_who_is_busy_with_old_records_flushes_less_often_the_older_they_are() -> None:
+    behind = IDLE._replace(drained=False, load=1.0)
+
+    waits_ms = [flush_wait_ms(PACE, behind._replace(behind_ms=1_000 * s)) for s in (0, 1, 2, 4, 3_600)]
+    assert [250, 250, 500, 1000, 1000] == waits_ms
+    assert 50 == flush_wait_ms(PACE, behind._replace(behind_ms=60_000, load=0.3))  # a clock that is wrong, or a replay
 
 
 def test_an_eager_stage_flushes_soon_after_its_input_is_drained() -> None:
