@@ -17,11 +17,14 @@ ROOT: Final = Path(__file__).parent.parent.parent
 if __name__ == "__main__":
     sys.path += [str(ROOT), str(ROOT / "tests")]  # at the end: a compiled package on PYTHONPATH wins
 
-import psutil  # noqa: E402  the path is set above
+import msgspec  # noqa: E402  the path is set above
+import psutil  # noqa: E402  as above
 from fleet import START_MS, Fleet  # noqa: E402  as above
 from one_stage import Record  # noqa: E402  as above
 
 from streams.fold import live  # noqa: E402  as above
+from streams.fold.price import PriceBook  # noqa: E402  as above
+from streams.fold.pricelist import packaged_prices  # noqa: E402  as above
 from streams.rule.defaults import default_rules  # noqa: E402  as above
 from streams.rule.model import RuleSet  # noqa: E402  as above
 from streams.rule.parse import parse_rules  # noqa: E402  as above
@@ -30,7 +33,7 @@ from streams.stage.rollups import RollupsPartition  # noqa: E402  as above
 from streams.stage.sessions import SessionsPartition  # noqa: E402  as above
 from streams.topology import ROLLUPS  # noqa: E402  as above
 
-FLUSH_EVENTS: Final = 10_000  # at full load a flush holds about 100 ms
+FLUSH_EVENTS: Final = 60_000  # at full load a flush holds half a second
 SPAN_MS: Final = 240_000  # of event time: nothing is late, whatever the order
 LIFE: Final = 8
 FIELD_CHARS_MAX: Final = 500
@@ -38,11 +41,12 @@ ROLLUP_PARTITIONS: Final = 4
 PACK_TICK_MS: Final = 70_000
 GC_THRESHOLDS: Final = (100_000, 20, 50)  # those of workers
 WAVES: Final = 20  # with their ticks 25 minutes: nobody's silence lasts half an hour
+FEATURES: Final = ("alert rules", "circuit breakers", "prices", "sequence numbers")
 START: Final[dict[str, int]] = {"sessions": 2_000, "tools": 50, "rules": 0, "partitions": 4, "payload_bytes": 0}
 
 
-def templates(payload_bytes: int) -> list[bytes]:
-    """Return the life of a session as JSON with holes: id, time, session, tool, source, seq."""
+def templates(payload_bytes: int, *, numbered: bool = True) -> list[bytes]:
+    """Return the life of a session as JSON with holes: id, time, session, tool, and if numbered source and seq."""
     found: list[bytes] = []
     kinds = set()
     for event in Fleet(11, sessions=1).events(200):
@@ -50,6 +54,8 @@ def templates(payload_bytes: int) -> list[bytes]:
             continue
         kinds.add(event["kind"])
         event |= {"id": "%ID", "time": "%TIME", "session_id": "%SESSION", "source": "%SOURCE", "seq": "%SEQ"}
+        if not numbered:
+            del event["source"], event["seq"]
         if "tool" in event:
             event["tool"] = "%TOOL"
         if payload_bytes:
@@ -79,8 +85,8 @@ def _padding(payload_bytes: int) -> dict[str, str]:
 class Events:
     """Records of many sessions: each one's next event when it is asked for, so that nothing is kept but a byte."""
 
-    def __init__(self, sessions: int, tools: int, events: int, payload_bytes: int) -> None:
-        self._templates = templates(payload_bytes)
+    def __init__(self, sessions: int, tools: int, events: int, payload_bytes: int, *, numbered: bool = True) -> None:
+        self._templates = templates(payload_bytes, numbered=numbered)
         self._sessions, self._tools = sessions, tools
         self._at = bytearray(sessions)
         self._count, self._step_ms = 0, SPAN_MS / events
@@ -117,8 +123,10 @@ class Events:
 class Stages:
     """Both stages, flushed every so many events; what they take is counted."""
 
-    def __init__(self, partitions: int, rules: RuleSet, *, keep: bool = False) -> None:
-        self.first = [SessionsPartition(number, partitions, ROLLUP_PARTITIONS, rules) for number in range(partitions)]
+    def __init__(self, partitions: int, rules: RuleSet, *, keep: bool = False, pricer: PriceBook | None = None) -> None:
+        self.first = [
+            SessionsPartition(number, partitions, ROLLUP_PARTITIONS, rules, pricer) for number in range(partitions)
+        ]
         self.second = [RollupsPartition(number, ROLLUP_PARTITIONS, rules) for number in range(ROLLUP_PARTITIONS)]
         self._ends, self._rollup_ends = [0] * partitions, [0] * ROLLUP_PARTITIONS
         self.kept: list[dict[bytes, bytes]] | None = [{} for _ in range(partitions)] if keep else None
@@ -204,6 +212,25 @@ def cost(point: dict[str, int], events: int) -> dict[str, Any]:
     }
 
 
+def without(feature: str, events: int) -> dict[str, Any]:
+    """Measure CPU per event with everything on but one feature; with a name that is none of them, with everything."""
+    rules = default_rules()
+    if feature == "alert rules":
+        rules = msgspec.structs.replace(rules, rules=())
+    elif feature == "circuit breakers":
+        rules = msgspec.structs.replace(rules, breakers=())
+    numbered = feature != "sequence numbers"  # without them every id is remembered
+    pricer = None if feature == "prices" else PriceBook(packaged_prices())
+    stages = Stages(START["partitions"], rules, pricer=pricer)
+    source = Events(START["sessions"], START["tools"], START["sessions"] + events, 0, numbered=numbered)
+    before = stages.run(source.each())
+    stages.cpu_ns = 0
+    gc.collect()
+    done = stages.run(source.some(events))
+    assert stages.applied() == before + done, "an event was not counted"
+    return {"us_per_event": stages.cpu_ns / done / 1000}
+
+
 def memory(sessions: int) -> dict[str, Any]:
     """Measure the resident memory of live sessions that came in waves: each after a whole request and a minute's rest.
 
@@ -251,12 +278,14 @@ def recovery(sessions: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure what the arguments name: `cost AXIS VALUE EVENTS`, `memory SESSIONS` or `recovery SESSIONS`."""
+    """Measure what is named: `cost AXIS VALUE EVENTS`, `without FEATURE EVENTS`, `memory SESSIONS`, `recovery N`."""
     gc.set_threshold(*GC_THRESHOLDS)
     what, *rest = sys.argv[1:]
     if what == "cost":
         axis, value, events = rest
         found = cost({**START, axis: int(value)}, int(events))
+    elif what == "without":
+        found = without(rest[0], int(rest[1]))
     else:
         found = {"memory": memory, "recovery": recovery}[what](int(rest[0]))
     found["compiled"] = not str(live.__file__).endswith(".py")

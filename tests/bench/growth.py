@@ -29,7 +29,7 @@ if __name__ == "__main__":
 
 from bench import edges  # noqa: E402  the path is set above
 from bench.compare import machine  # noqa: E402  as above
-from bench.grown import LIFE, START, Events  # noqa: E402  as above
+from bench.grown import FEATURES, LIFE, START, Events  # noqa: E402  as above
 from bench.peer_install import cache  # noqa: E402  as above
 from bench.throughput import Run  # noqa: E402  as above
 from bench.written import write  # noqa: E402  as above
@@ -111,8 +111,9 @@ def reloaded(code: Path, sessions: int, folder: Path) -> Point:
 
 
 def grow(code: Path, *, full: bool, events: int) -> dict[str, dict[str, Point]]:
-    """Measure every ladder, memory and recovery."""
+    """Measure every ladder, what each feature costs, memory and recovery."""
     found: dict[str, dict[str, Point]] = {}
+    found["without"] = {feature: point(code, "without", feature, events) for feature in ("nothing", *FEATURES)}
     for axis, ladder in LADDERS.items():
         steps = ladder if full else ladder[:-1]
         found[axis] = {str(step): point(code, "cost", axis, step, events) for step in steps}
@@ -133,6 +134,12 @@ def table(found: Mapping[str, Mapping[str, Point]], reload: Point, edge: Mapping
                 f"| {axis.removesuffix('_bytes')} | {to} | {each['us_per_event']:.1f} | {each['rows_per_event']:.2f} | "
                 f"{each['row_bytes']:.0f} |"
             )
+    whole = found["without"]["nothing"]["us_per_event"]
+    lines += ["", "| feature | µs of CPU per event that it costs | share |", "|---|---:|---:|"]
+    for feature in FEATURES:
+        costs = whole - found["without"][feature]["us_per_event"]
+        lines.append(f"| {feature} | {costs:.2f} | {costs / whole:.0%} |")
+    lines.append(f"| everything, both stages | {whole:.2f} | |")
     lines += ["", "| live sessions | RSS per session at rest | while folding | recovery without a broker |",
               "|---:|---:|---:|---:|"]  # fmt: skip
     for step, each in found["memory"].items():
