@@ -20,7 +20,7 @@ from harness import Broker, Fleet, WorkerProcess, eventually
 STEADY: Final = {
     "AGENT_STREAMS_FLUSH_IDLE_MS": "500",
     "AGENT_STREAMS_FLUSH_BUSY_MS": "500",
-    "AGENT_STREAMS_FLUSH_LIMIT_MS": "1000",
+    "AGENT_STREAMS_FLUSH_LIMIT_MS": "500",
 }
 LEAD: Final = 50_000  # records that wait, where a worker is kept busy
 SOME: Final = 2_000  # events between two looks at how far it has got
