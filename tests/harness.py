@@ -88,7 +88,7 @@ class WorkerProcess:
     def kill(self) -> None:
         """End it with SIGKILL, between any two instructions."""
         self.signal(signal.SIGKILL)
-        self.wait(5)
+        self.wait(60)
 
     def pause(self) -> None:
         """Stop it with SIGSTOP: it does not know that time passes."""
@@ -113,7 +113,7 @@ class WorkerProcess:
         self.exits.append(code)
         return code
 
-    def report(self, timeout_s: float = 10) -> dict[str, Any]:
+    def report(self, timeout_s: float = 60) -> dict[str, Any]:
         """Return the next report of a running worker: its program writes a line of JSON now and then."""
         before = len(self.reports())
         return eventually(lambda: self.reports()[before:], timeout_s=timeout_s, what=f"report of {self.name}")[-1]
@@ -200,8 +200,9 @@ class Broker:
                 producer.poll(0)
                 if per_second is not None:
                     time.sleep(max(0.0, started + count / per_second - time.monotonic()))
-        producer.flush(30)
+        unsent = producer.flush(60)
         assert not failed, failed[0]
+        assert not unsent, f"{unsent} records of {count} were not acknowledged"
         return count
 
     def create(self, topic: str, partitions: int) -> None:

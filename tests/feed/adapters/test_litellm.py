@@ -71,7 +71,7 @@ def out() -> Iterator[Collected]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what the library tells from its queue."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 
