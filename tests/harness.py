@@ -98,7 +98,7 @@ class WorkerProcess:
         """Let it go on."""
         self.signal(signal.SIGCONT)
 
-    def stop(self, timeout_s: float = 20) -> int:
+    def stop(self, timeout_s: float = 60) -> int:
         """Ask it to end with SIGTERM; return the exit code."""
         self.signal(signal.SIGTERM)
         return self.wait(timeout_s)
@@ -207,17 +207,17 @@ class Broker:
 
     def create(self, topic: str, partitions: int) -> None:
         """Create a plain topic."""
-        self.admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(10)
+        self.admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(60)
 
     def delete_before(self, topic: str, offsets: Mapping[int, int]) -> None:
         """Delete the records below these offsets, as retention does."""
         places = [TopicPartition(topic, number, offset) for number, offset in offsets.items()]
         for told in self.admin.delete_records(places).values():
-            told.result(10)
+            told.result(60)
 
     def exists(self, topic: str) -> bool:
         """Is there such a topic?"""
-        return topic in self.admin.list_topics(timeout=10).topics
+        return topic in when_there(lambda: self.admin.list_topics(timeout=10), "the topics").topics
 
     def partitions(self, topic: str) -> list[TopicPartition]:
         """Return the partitions of a topic."""
@@ -268,7 +268,8 @@ class Broker:
 
     def members(self, group: str) -> int:
         """Return how many members the group has."""
-        return len(self.admin.describe_consumer_groups([group])[group].result(10).members)
+        ask = self.admin.describe_consumer_groups
+        return len(when_there(lambda: ask([group])[group].result(60), f"the members of {group}").members)
 
     def _read(self, topic: str, timeout_s: float) -> Iterator[Message]:
         deadline = time.monotonic() + timeout_s
@@ -282,9 +283,11 @@ class Broker:
             while todo:
                 assert time.monotonic() < deadline, f"{topic} was not read within {timeout_s} s: {todo} left"
                 for message in consumer.consume(10_000, 0.1):
-                    if message.error():
-                        raise KafkaException(message.error())
-                    yield message
+                    error = message.error()
+                    if error is None:
+                        yield message
+                    elif not _passes(error):
+                        raise KafkaException(error)
                 for tp in consumer.position([TopicPartition(topic, number) for number in todo]):
                     if tp.offset >= todo[tp.partition]:
                         del todo[tp.partition]
@@ -313,11 +316,15 @@ def when_there(ask: Callable[[], _T], what: str, *, timeout_s: float = 60) -> _T
         try:
             return ask()
         except KafkaException as error:
-            if not error.args[0].retriable() and error.args[0].code() not in _COMING_BACK:
+            if not _passes(error.args[0]):
                 raise
             if time.monotonic() > deadline:
                 raise AssertionError(f"waited {timeout_s} s for {what}") from error
         time.sleep(_POLL_S)
+
+
+def _passes(error: KafkaError) -> bool:
+    return bool(error.retriable()) or error.code() in _COMING_BACK
 
 
 def reach(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
