@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import logging
+import os
 import signal
 from collections.abc import Iterator
 
@@ -8,9 +9,20 @@ import pytest
 from hypothesis import HealthCheck, settings
 from kafka_fixtures import kafka, kafka_cluster, prefix
 
+from streams.worker import loopback
+
 # A machine that is slow, or busy with other tests, is no fault of what is tested: time is never judged by Hypothesis.
-settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# And examples are the same on all of them: what a change breaks is seen by who makes it.  Others are looked for with
+# `tests/run --hypothesis-profile search`.
+for profile, same in (("any-machine", True), ("search", False)):
+    settings.register_profile(profile, derandomize=same, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")
+
+# Processes that test side by side choose ports from ranges of their own: what one has chosen, but not yet opened, no
+# other may choose.
+_BESIDE = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_WHICH = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+vars(loopback)["PORTS"] = loopback.PORTS[_WHICH % _BESIDE :: _BESIDE]
 
 # Where tests run in several processes, those ignore Ctrl-C, and whatever they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -76,7 +76,7 @@ class RecordingOutlet:
         pass
 
 
-def until(condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
+def until(condition: Callable[[], Any], timeout_s: float = 60.0) -> None:
     """Wait until something holds; fail when it does not in time."""
     deadline = monotonic() + timeout_s
     while not condition():

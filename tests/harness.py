@@ -88,7 +88,7 @@ class WorkerProcess:
     def kill(self) -> None:
         """End it with SIGKILL, between any two instructions."""
         self.signal(signal.SIGKILL)
-        self.wait(5)
+        self.wait(60)
 
     def pause(self) -> None:
         """Stop it with SIGSTOP: it does not know that time passes."""
@@ -98,7 +98,7 @@ class WorkerProcess:
         """Let it go on."""
         self.signal(signal.SIGCONT)
 
-    def stop(self, timeout_s: float = 20) -> int:
+    def stop(self, timeout_s: float = 60) -> int:
         """Ask it to end with SIGTERM; return the exit code."""
         self.signal(signal.SIGTERM)
         return self.wait(timeout_s)
@@ -113,7 +113,7 @@ class WorkerProcess:
         self.exits.append(code)
         return code
 
-    def report(self, timeout_s: float = 10) -> dict[str, Any]:
+    def report(self, timeout_s: float = 60) -> dict[str, Any]:
         """Return the next report of a running worker: its program writes a line of JSON now and then."""
         before = len(self.reports())
         return eventually(lambda: self.reports()[before:], timeout_s=timeout_s, what=f"report of {self.name}")[-1]
@@ -200,23 +200,24 @@ class Broker:
                 producer.poll(0)
                 if per_second is not None:
                     time.sleep(max(0.0, started + count / per_second - time.monotonic()))
-        producer.flush(30)
+        unsent = producer.flush(60)
         assert not failed, failed[0]
+        assert not unsent, f"{unsent} records of {count} were not acknowledged"
         return count
 
     def create(self, topic: str, partitions: int) -> None:
         """Create a plain topic."""
-        self.admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(10)
+        self.admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(60)
 
     def delete_before(self, topic: str, offsets: Mapping[int, int]) -> None:
         """Delete the records below these offsets, as retention does."""
         places = [TopicPartition(topic, number, offset) for number, offset in offsets.items()]
         for told in self.admin.delete_records(places).values():
-            told.result(10)
+            told.result(60)
 
     def exists(self, topic: str) -> bool:
         """Is there such a topic?"""
-        return topic in self.admin.list_topics(timeout=10).topics
+        return topic in when_there(lambda: self.admin.list_topics(timeout=10), "the topics").topics
 
     def partitions(self, topic: str) -> list[TopicPartition]:
         """Return the partitions of a topic."""
@@ -267,7 +268,8 @@ class Broker:
 
     def members(self, group: str) -> int:
         """Return how many members the group has."""
-        return len(self.admin.describe_consumer_groups([group])[group].result(10).members)
+        ask = self.admin.describe_consumer_groups
+        return len(when_there(lambda: ask([group])[group].result(60), f"the members of {group}").members)
 
     def _read(self, topic: str, timeout_s: float) -> Iterator[Message]:
         deadline = time.monotonic() + timeout_s
@@ -281,9 +283,11 @@ class Broker:
             while todo:
                 assert time.monotonic() < deadline, f"{topic} was not read within {timeout_s} s: {todo} left"
                 for message in consumer.consume(10_000, 0.1):
-                    if message.error():
-                        raise KafkaException(message.error())
-                    yield message
+                    error = message.error()
+                    if error is None:
+                        yield message
+                    elif not _passes(error):
+                        raise KafkaException(error)
                 for tp in consumer.position([TopicPartition(topic, number) for number in todo]):
                     if tp.offset >= todo[tp.partition]:
                         del todo[tp.partition]
@@ -312,11 +316,15 @@ def when_there(ask: Callable[[], _T], what: str, *, timeout_s: float = 60) -> _T
         try:
             return ask()
         except KafkaException as error:
-            if not error.args[0].retriable() and error.args[0].code() not in _COMING_BACK:
+            if not _passes(error.args[0]):
                 raise
             if time.monotonic() > deadline:
                 raise AssertionError(f"waited {timeout_s} s for {what}") from error
         time.sleep(_POLL_S)
+
+
+def _passes(error: KafkaError) -> bool:
+    return bool(error.retriable()) or error.code() in _COMING_BACK
 
 
 def reach(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:

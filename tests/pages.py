@@ -122,6 +122,6 @@ def promtool(page: str) -> tuple[str, str, int]:
     program = shutil.which("promtool")
     assert program, "promtool is missing: apt-get install prometheus"
     said = subprocess.run(
-        [program, "check", "metrics"], input=page, capture_output=True, text=True, timeout=60, check=False
+        [program, "check", "metrics"], input=page, capture_output=True, text=True, timeout=120, check=False
     )
     return said.stdout, said.stderr, said.returncode

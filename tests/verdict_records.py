@@ -153,5 +153,5 @@ def stopped(by: str, **only: Any) -> Iterator[Guard]:
         name, body = f"breaker/model|{model}", circuit(over="model", labels={"model": model})
     told = Told([(name, body)])
     with Guard(EmitterConfig(guard=GuardPolicy(source="kafka")), source=told.source) as guard:
-        assert guard.wait_ready()
+        assert guard.wait_ready(60_000)
         yield guard

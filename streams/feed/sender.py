@@ -222,6 +222,7 @@ class Sender:
         self._seq += 1
         self.held_events += 1
         self.held_bytes += len(part)
+        self._make_room()  # at once: what has left the intake for a moment would make room for as much again
         for name, count in redacted.items():
             counters.redacted[name] = counters.redacted.get(name, 0) + count
         key = event.session_id or event.source or self._source

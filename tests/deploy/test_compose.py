@@ -38,7 +38,7 @@ def schema_faults(compose: dict[str, Any], folder: Path) -> str:
     file = folder / "compose.yml"
     file.write_text(yaml.safe_dump(compose), encoding="utf-8")
     command = (sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(file))
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     return "" if done.returncode == 0 else done.stdout
 
 
@@ -175,7 +175,9 @@ def test_promtool_finds_no_fault_in_the_configuration_and_its_rules(tmp_path: Pa
     config = shutil.copy(CONFIGS / "prometheus.yml", tmp_path)
     rules = shutil.copytree(ROOT / "k8s" / "rules", tmp_path / "rules")
 
-    done = subprocess.run([program, "check", "config", config], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [program, "check", "config", config], capture_output=True, text=True, timeout=120, check=False
+    )
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(list(rules.glob('*.yaml')))} rule files found" in done.stdout
@@ -191,7 +193,7 @@ def test_alerts_go_to_the_alertmanager_that_is_there() -> None:
     assert alertmanager["route"]["receiver"] in {each["name"] for each in alertmanager["receivers"]}
     if program := shutil.which("amtool"):
         command = (program, "check-config", str(CONFIGS / "alertmanager.yml"))
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -20,8 +20,8 @@ from streams.worker.connection import KafkaConnection
 from streams.worker.loopback import free_ports
 from streams.worker.topics import delete_prefix
 
-START_S: Final = 120.0
-STOP_S: Final = 30.0
+START_S: Final = 240.0
+STOP_S: Final = 60.0
 PROGRAM: Final = '#!/bin/sh\nexec "{python}" -m streams "$@"\n'
 SERVERS: Final = ("worker", "exporter", "ingest-otlp")
 

@@ -20,7 +20,7 @@ from streams.feed import Emitter, Session
 
 pytestmark = pytest.mark.kafka
 
-TIMEOUT_S: Final = 120
+TIMEOUT_S: Final = 300
 SERVER: Final = re.compile(
     r"^\s*(?:[A-Z_]+=\S+ +)*agent-streams (?:worker|exporter|ingest-otlp|ingest-http|notify)\b.*$", re.MULTILINE
 )
@@ -71,5 +71,5 @@ def test_what_a_page_says_works(running: Any, page: Path, tmp_path: Path, monkey
         )  # fmt: skip
         assert 0 == done.returncode, f"{block}:\n{script}\n{done.stdout}{done.stderr}"
     if (emitter := names.get("emitter")) is not None:
-        emitter.close()
+        emitter.close(60_000)
         assert emitter.stats().acknowledged == emitter.stats().emitted

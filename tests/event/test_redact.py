@@ -214,11 +214,11 @@ def test_text_made_to_be_slow_costs_no_more_than_linear_time(unit: str) -> None:
     """A bound a hundred times above what a quiet machine needs; a quadratic expression misses it by far more."""
     redactor = Redactor((*PATTERNS, IP))
     text = (unit * BODY_CHARS_MAX)[:BODY_CHARS_MAX]
-    started = time.process_time()
+    started = time.thread_time()
 
     redactor.text(text)
 
-    assert time.process_time() - started < 5.0
+    assert time.thread_time() - started < 5.0
 
 
 # ---- cutting ---------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ async def test_flush_returns_while_messages_are_unsent(app: Any) -> None:
     while buffer.size == 5:
         await asyncio.sleep(0)
 
-    await asyncio.wait_for(buffer.flush(), timeout=30)
+    await asyncio.wait_for(buffer.flush(), timeout=60)
 
     assert buffer.size == 4
     buffer.pending._queue.clear()
@@ -156,7 +156,7 @@ async def test_an_event_whose_agent_has_raised_is_acknowledged(app: Any) -> None
 
     await raising(stream)
     await stream.stop()
-    async with asyncio.timeout(30):  # it happens when the stream's iterator is taken away
+    async with asyncio.timeout(60):  # it happens when the stream's iterator is taken away
         while not messages[0].acked:
             gc.collect()
             await asyncio.sleep(0)

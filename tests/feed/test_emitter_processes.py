@@ -48,7 +48,7 @@ def run_script(tmp_path: Path, body: str) -> list[dict[str, Any]]:
         env={"PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stderr

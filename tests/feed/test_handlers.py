@@ -48,7 +48,7 @@ def test_the_examples_of_the_page_print_what_they_say() -> None:
     script = "\nprint('----')\n".join(EXAMPLES)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
-        env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, timeout=60, check=False,
+        env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert (0, "") == (done.returncode, done.stderr)
     for example, printed in zip(EXAMPLES, done.stdout.split("----\n"), strict=True):
@@ -99,7 +99,7 @@ def test_batches_go_by_number_by_age_and_at_once_in_order() -> None:
     def take(events: Sequence[Envelope]) -> None:
         batches.append([each.id for each in events])
 
-    with Batching(take, events=3) as by_number:
+    with Batching(take, events=3, age_ms=30_000) as by_number:
         for number in range(4):
             by_number.emit(tool_end(number))
         by_number.emit(SessionEnd(id="end", time=9, agent="a", session_id="s"))

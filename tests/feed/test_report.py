@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from feed_recording import Recording
+from feed_recording import Recording, until
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -59,6 +59,7 @@ def test_what_waits_is_an_event_where_that_is_wanted() -> None:
     out = Emitter(EmitterConfig(), outlet=Recording(fail_opens=10**9).outlet)
     for number in range(7):
         out.emit(event(number))
+    until(lambda: out._life.sender.held_events == 7)  # no longer on its way from one side's count to the other's
     told = resource_of(out.stats(), agent="a", now_ms=5)
     out.close(timeout_ms=1)
 

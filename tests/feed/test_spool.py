@@ -207,7 +207,7 @@ os.kill(os.getpid(), 9)
         assert process.stdout is not None
         try:
             assert process.stdout.readline() == b"child\n"
-            assert process.wait(20) == -signal.SIGKILL
+            assert process.wait(60) == -signal.SIGKILL
             recording = Recording()
             with emitter(recording, tmp_path) as out:
                 out.emit(event(2))
@@ -291,7 +291,7 @@ kept = [int(each.key[1:]) for each in drained(own)]
 own.close()
 print(own._counters.dropped["spool_failed"], own._counters.spool_torn_bytes, *kept)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     dropped, torn_bytes, *kept = (int(each) for each in done.stdout.split())
 
     assert 0 == torn_bytes
@@ -311,7 +311,7 @@ def test_what_the_dead_have_left_is_taken_over_once(tmp_path: Path) -> None:
 
     def take(number: int) -> None:
         other = spool(tmp_path, f"new{number}")
-        start.wait(10)
+        start.wait(60)
         other.adopt()
         found.append([each.key for each in drained(other)])
         other.close()
@@ -320,7 +320,7 @@ def test_what_the_dead_have_left_is_taken_over_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
 
     keys = [key for each in found for key in each]
     assert sorted(keys) == sorted(f"{name}{number}".encode() for name in "abc" for number in range(50))

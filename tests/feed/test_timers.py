@@ -109,7 +109,7 @@ def test_durations_are_of_the_work_and_in_milliseconds(events: Collected, sessio
 
     asyncio.run(work())
 
-    assert 50 <= events.only(ToolEnd).duration_ms < 5_000
+    assert 50 <= events.only(ToolEnd).duration_ms < 30_000
 
 
 def test_arguments_are_reported_as_a_hash_that_does_not_depend_on_their_order(

@@ -27,10 +27,10 @@ def test_it_matches_what_python_matches(expression: str, text: str) -> None:
 
 def test_what_makes_python_hang_takes_no_time() -> None:
     """30 characters of this keep Python's own engine for minutes."""
-    began = time.perf_counter()
+    began = time.thread_time()
 
     assert not Linear("(a+)+(a*)*b").matches("a" * 5_000)
-    assert time.perf_counter() - began < 10
+    assert time.thread_time() - began < 10
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loop_watch import longest_step_s
+from loop_watch import longest_step_s, slowness
 from pages import families, full_view, own_samples, render, series, settle, total, value
 
 from streams.fold.families import FAMILIES
@@ -262,5 +262,6 @@ def test_ten_thousand_series_that_have_all_changed_take_less_than_50_ms(openmetr
         text = b"".join(blocks).decode()
 
     assert 10_000 <= sum(not line.startswith("#") and "_created" not in line for line in text.splitlines()) < 11_000
-    assert min(took_ms) < 50
-    assert min(longest_ms) < 5
+    slow = slowness()
+    assert min(took_ms) < 50 * slow
+    assert min(longest_ms) < 5 * slow

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import pytest
-from loop_watch import longest_step_s
+from loop_watch import longest_step_s, slowness
 from pages import full_view, own_samples, settle
 from viewing import row
 
@@ -48,11 +48,11 @@ def busy_view() -> View:
 
 @pytest.mark.parametrize("render", [as_json, as_csv, as_influx, pushed])
 def test_no_step_of_ten_thousand_series_holds_the_loop_for_5_ms(render: Callable[..., Iterator[Any]]) -> None:
-    """In processor time, and the best of some rounds: what other programs take is not the format's doing."""
+    """In processor time, the best of some rounds: neither others nor a machine that computes slowly are its doing."""
     view, samples = busy_view(), own_samples()
     longest_s = [longest_step_s(render(view, samples, now_ms=NOW_MS)) for _ in range(5)]
 
-    assert min(longest_s) < 0.005
+    assert min(longest_s) < 0.005 * slowness()
 
 
 def test_every_metric_comes_and_its_series_come_once() -> None:

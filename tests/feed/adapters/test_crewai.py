@@ -20,6 +20,7 @@ from ledger_of import LEDGER, WOVEN, Collected, ledger_of, plain, told_by
 from scripted_tools import Broken
 
 from streams.event.model import AgentEnd, ModelEnd, TokenUsage, ToolEnd
+from streams.feed.adapters import crewai
 from streams.feed.adapters.crewai import AgentStreamsListener
 
 EXPECTED: Final = told_by("crewai", LEDGER)
@@ -47,6 +48,14 @@ def out() -> Collected:
     return Collected()
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still for a moment must not seem to be handlers that are late."""
+    monkeypatch.setattr(crewai, "HOLD_S", 60.0)
+    monkeypatch.setattr(crewai, "SETTLE_S", 0.3)
+
+
+@pytest.mark.usefixtures("patient")
 async def test_what_a_crew_tells_gives_the_ledger(out: Collected) -> None:
     await told(AgentStreamsListener(out), heard())
 
@@ -56,6 +65,7 @@ async def test_what_a_crew_tells_gives_the_ledger(out: Collected) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
+@pytest.mark.usefixtures("patient")
 async def test_the_order_in_which_handlers_run_changes_nothing(out: Collected, seed: int) -> None:
     events = heard()
     random.Random(seed).shuffle(events)
@@ -68,6 +78,7 @@ async def test_the_order_in_which_handlers_run_changes_nothing(out: Collected, s
     assert all(each.duration_ms <= took[each.parent_id] for each in (*out.of(ModelEnd), *out.of(ToolEnd)))
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_second_listener_changes_nothing(out: Collected) -> None:
     one, other = AgentStreamsListener(out), AgentStreamsListener(out)
     await asyncio.gather(told(one, heard()), told(other, heard()))

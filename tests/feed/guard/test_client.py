@@ -48,7 +48,7 @@ def test_a_guard_that_is_off_lets_everything_through_and_starts_nothing() -> Non
 def test_an_open_circuit_denies_its_tool_alone_and_says_what_why_when_and_what_to_do() -> None:
     told = Told([(SEARCH, open_until(now_ms() + AHEAD_MS))])
     with guard_of(told) as guard:
-        assert guard.wait_ready()
+        assert guard.wait_ready(60_000)
         with pytest.raises(CallDenied) as caught:
             guard.check("tool:search", session_id="s1")
 
@@ -70,7 +70,7 @@ def test_a_stopped_session_user_tenant_or_agent_is_denied_whatever_it_calls() ->
         ]
     )
     with guard_of(told) as guard:
-        assert guard.wait_ready()
+        assert guard.wait_ready(60_000)
         with pytest.raises(CallDenied, match="SessionLoops stops session_id s1: the same call 9 times"):
             guard.check("tool:anything", session_id="s1")
         with pytest.raises(CallDenied, match="larger budget"):
@@ -83,7 +83,7 @@ def test_a_stopped_session_user_tenant_or_agent_is_denied_whatever_it_calls() ->
 def test_a_half_open_circuit_lets_as_many_try_as_it_publishes(monkeypatch: pytest.MonkeyPatch) -> None:
     told = Told([(SEARCH, circuit("half_open"))])
     with guard_of(told) as guard:
-        assert guard.wait_ready()
+        assert guard.wait_ready(60_000)
         answers = [guard.allow("tool:search") for _ in range(5)]
         monkeypatch.setattr(probes, "AGAIN_MS", 0)  # the ends of the probes were lost
         again = guard.allow("tool:search")
@@ -100,7 +100,7 @@ def test_a_half_open_circuit_lets_as_many_try_as_it_publishes(monkeypatch: pytes
 def test_a_call_that_something_else_denies_takes_no_permit() -> None:
     told = Told([(SEARCH, circuit("half_open")), ("stop/f1", stopping())])
     with guard_of(told) as guard:
-        assert guard.wait_ready()
+        assert guard.wait_ready(60_000)
         for _ in range(5):
             assert not guard.allow("tool:search", session_id="s1")
 
@@ -110,7 +110,7 @@ def test_a_call_that_something_else_denies_takes_no_permit() -> None:
 def test_permits_are_given_once_however_many_threads_ask() -> None:
     told = Told([(SEARCH, circuit("half_open", half_open_calls=50))])
     with guard_of(told) as guard:
-        assert guard.wait_ready()
+        assert guard.wait_ready(60_000)
         answers: list[bool] = []
 
         def ask() -> None:
@@ -128,7 +128,7 @@ def test_permits_are_given_once_however_many_threads_ask() -> None:
 def test_an_open_circuit_whose_owner_is_gone_is_tried_after_its_time() -> None:
     told = Told([(SEARCH, open_until(now_ms() - probes.OVERDUE_MS))])
     with guard_of(told) as guard:
-        assert guard.wait_ready()
+        assert guard.wait_ready(60_000)
 
         assert [True, True, True, False] == [guard.allow("tool:search") for _ in range(4)]
 
@@ -142,7 +142,7 @@ def test_forced_open_denies_for_good_and_disabled_and_metrics_only_allow() -> No
         ]
     )
     with guard_of(told) as guard:
-        assert guard.wait_ready()
+        assert guard.wait_ready(60_000)
 
         assert [False, True, True] == [guard.allow(f"tool:{tool}") for tool in ("search", "a", "b")]
         with pytest.raises(CallDenied, match="forced open"):
@@ -167,7 +167,7 @@ def test_before_anything_is_read_the_configured_way_holds(way: str, allowed: boo
 def test_once_the_source_is_silent_for_too_long_the_configured_way_holds(way: str, search: bool, other: bool) -> None:
     told = Told([(SEARCH, open_until(now_ms() + AHEAD_MS))])
     with guard_of(told, when_unknown=way, stale_after_ms=3_000) as guard:
-        assert guard.wait_ready()
+        assert guard.wait_ready(60_000)
         assert not guard.allow("tool:search")
         told.alive = False
         until(lambda: guard.stats().stale)
@@ -181,7 +181,7 @@ def test_once_the_source_is_silent_for_too_long_the_configured_way_holds(way: st
 def test_a_source_that_fails_is_tried_again() -> None:
     told = Told([(SEARCH, circuit())], failures=2)
     with guard_of(told) as guard:
-        assert guard.wait_ready()
+        assert guard.wait_ready(60_000)
 
         assert (3, 2, None) == (told.follows, guard.stats().failures, guard.stats().last_failure)
 
@@ -190,7 +190,7 @@ async def test_coroutines_wait_and_ask_without_a_thread_of_theirs() -> None:
     told = Told([(SEARCH, circuit())])
     guard = guard_of(told)
 
-    assert await guard.await_ready()
+    assert await guard.await_ready(60_000)
     assert not guard.allow("tool:search")
     await asyncio.to_thread(guard.close)
 
@@ -199,7 +199,7 @@ async def test_functions_and_blocks_are_guarded_whatever_kind_they_are() -> None
     told = Told([(SEARCH, circuit())])
     ran: list[str] = []
     with guard_of(told) as guard:
-        assert await guard.await_ready()
+        assert await guard.await_ready(60_000)
         for target, denied in (("tool:search", True), ("tool:other", False)):
 
             @guard.guarding(target)
@@ -251,7 +251,7 @@ def test_a_session_asks_the_emitters_guard_for_itself() -> None:
     recording, told = Recording(), Told([("stop/f1", stopping())])
     with Emitter(EmitterConfig(), outlet=recording.outlet) as emitter, guard_of(told, emitter) as guard:
         emitter._guard = guard
-        assert guard.wait_ready()
+        assert guard.wait_ready(60_000)
         Session(emitter, agent="planner", session_id="s2").check("tool:search")
         with pytest.raises(CallDenied):
             Session(emitter, agent="planner", session_id="s1").check("tool:search")
@@ -261,7 +261,7 @@ def test_denials_become_few_events_that_count_every_call() -> None:
     recording, told = Recording(), Told([(SEARCH, circuit())])
     with Emitter(EmitterConfig(), outlet=recording.outlet) as emitter:
         with guard_of(told, emitter) as guard:
-            assert guard.wait_ready()
+            assert guard.wait_ready(60_000)
             for _ in range(1_000):
                 assert not guard.allow("tool:search", session_id="s1", user="u1", tenant="acme", agent="planner")
             assert not guard.allow("tool:search", session_id="s2")
@@ -283,7 +283,7 @@ def test_denials_become_few_events_that_count_every_call() -> None:
 def test_beyond_so_many_different_denials_at_a_time_they_are_only_counted() -> None:
     recording, told = Recording(), Told([(SEARCH, circuit())])
     with Emitter(EmitterConfig(), outlet=recording.outlet) as emitter, guard_of(told, emitter) as guard:
-        assert guard.wait_ready()
+        assert guard.wait_ready(60_000)
         for number in range(KEYS_MAX * 3):
             guard.allow("tool:search", session_id=f"s{number}")
         stats = guard.stats()
@@ -295,14 +295,14 @@ def test_beyond_so_many_different_denials_at_a_time_they_are_only_counted() -> N
 def test_a_forked_child_has_a_guard_of_its_own() -> None:
     told = Told([(SEARCH, circuit())])
     with guard_of(told) as guard:
-        assert guard.wait_ready()
+        assert guard.wait_ready(60_000)
         assert not guard.allow("tool:search")
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
             told.taken = 0
             guard.allow("tool:other")
-            ready = guard.wait_ready(10_000)
+            ready = guard.wait_ready(60_000)
             stats = guard.stats()
             os.write(writer, f"{ready} {guard.allow('tool:search')} {stats.denied}".encode())
             os._exit(0)
@@ -319,7 +319,7 @@ def test_an_answer_costs_no_more_than_a_few_look_ups() -> None:
         + [(f"stop/f{number}", stopping("session", {"session_id": f"s{number}"})) for number in range(5_000)]
     )
     with guard_of(told) as guard:
-        assert guard.wait_ready()
+        assert guard.wait_ready(60_000)
         until(lambda: guard.stats().verdicts == 10_000)
         told.alive = True
         table = {f"t{number}": number for number in range(10_000)}

@@ -31,7 +31,14 @@ async def write(kafka: str, prefix: str, *records: tuple[str, bytes, bytes | Non
 
 
 def until(holds: Callable[[], Any], guard: Guard) -> None:
-    eventually(holds, timeout_s=30, what=lambda: str(guard.stats()))
+    eventually(holds, timeout_s=60, what=lambda: str(guard.stats()))
+
+
+def turned_stale(guard: Guard) -> bool:
+    until(lambda: not guard.stats().stale, guard)
+    began = time.monotonic()
+    until(lambda: guard.stats().stale or time.monotonic() - began > STALE_MS / 1000 + 2, guard)
+    return guard.stats().stale
 
 
 async def test_what_is_committed_is_known_and_silence_is_not_stale(kafka: str, prefix: str) -> None:
@@ -43,7 +50,7 @@ async def test_what_is_committed_is_known_and_silence_is_not_stale(kafka: str, p
         bootstrap_servers=kafka, topic_prefix=prefix, guard=GuardPolicy(source="kafka", stale_after_ms=STALE_MS)
     )
     with Guard(config) as guard:
-        assert guard.wait_ready(30_000), guard.stats()
+        assert guard.wait_ready(60_000), guard.stats()
         assert not guard.allow("tool:search")
         assert not guard.allow("tool:any", session_id="s1")
         assert guard.allow("tool:lost")
@@ -55,16 +62,15 @@ async def test_what_is_committed_is_known_and_silence_is_not_stale(kafka: str, p
         until(lambda: guard.allow("tool:any", session_id="s1"), guard)
         assert (0, 1) == (guard.stats().verdicts, guard.stats().unreadable)
 
-        began = time.monotonic()  # nothing is written any more
-        until(lambda: guard.stats().stale or time.monotonic() - began > STALE_MS / 1000 + 2, guard)
-        assert not guard.stats().stale
+        # Nothing is written any more.  A machine may stand still for seconds; loss taken for silence is so every time.
+        assert not all(turned_stale(guard) for _ in range(3))
 
 
 async def test_an_outage_is_told_and_gone_on_after(kafka: str, prefix: str) -> None:
     config = EmitterConfig(bootstrap_servers=kafka, topic_prefix=prefix, guard=GuardPolicy(source="kafka"))
     with Guard(config) as guard:
-        until(lambda: guard.stats().failures, guard)
-        assert f"{prefix}breakers, {prefix}alerts: missing" in str(guard.stats().last_failure)
+        missing = f"{prefix}breakers, {prefix}alerts: missing"
+        until(lambda: missing in str(guard.stats().last_failure), guard)
         await topics.create(KafkaConnection(bootstrap=kafka), prefix, {"events": 2, "rollups": 2})
         await write(kafka, prefix, ("breakers", b"tool|search", circuit()))
         until(lambda: guard.ready() and not guard.allow("tool:search"), guard)

@@ -20,7 +20,7 @@ SEARCH = b"tool|search"
 HASH = layout.verdicts_key("agent.")
 
 
-async def until(holds: Callable[[], Any], timeout_s: float = 15) -> None:
+async def until(holds: Callable[[], Any], timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < deadline, "waited in vain"
@@ -37,6 +37,22 @@ def guard_of(server: RedisServer, prefix: str = "agent.", **policy: Any) -> Guar
     return Guard(EmitterConfig(topic_prefix=prefix, guard=GuardPolicy(source="redis", redis_url=server.url, **policy)))
 
 
+async def heard_all_along(guard: Guard) -> bool:
+    """Is the mirror heard for longer than what counts as stale, with no pause as long as that?"""
+    await until(lambda: not guard.stats().stale)
+    began, longest_ms = time.monotonic(), 0
+
+    def over() -> bool:
+        nonlocal longest_ms
+        ago_ms = guard.stats().heard_ms_ago
+        assert ago_ms is not None
+        longest_ms = max(longest_ms, ago_ms)
+        return time.monotonic() - began > 4
+
+    await until(over)
+    return longest_ms <= 3_000 and not guard.stats().stale
+
+
 async def test_what_the_mirror_is_told_stops_calls_and_what_is_lifted_does_not(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,7 +64,7 @@ async def test_what_the_mirror_is_told_stops_calls_and_what_is_lifted_does_not(
         mirror.take_alert(b"f3", b"{")
         mirror.settle()
         with guard_of(server) as guard, guard_of(server, "other.") as other:
-            assert await guard.await_ready()
+            assert await guard.await_ready(60_000)
             assert not guard.allow("tool:search")
             assert not guard.allow("tool:weather", session_id="s1")
             assert guard.allow("tool:weather", session_id="s2")
@@ -76,7 +92,7 @@ async def test_a_mirror_that_does_not_know_everything_yet_is_not_believed(server
             await until(lambda: guard.stats().verdicts)
             assert not guard.ready()
             mirror.settle()
-            assert await guard.await_ready()
+            assert await guard.await_ready(60_000)
             assert not guard.allow("tool:search")
             behind_ms = 60_000  # Kafka does not answer it any more
             await until(lambda: guard.stats().stale)
@@ -93,19 +109,12 @@ async def test_silence_is_not_stale_while_the_mirror_is_there(
     async with Mirror(server.url) as mirror:
         mirror.settle()
         with guard_of(server, stale_after_ms=3_000) as guard:
-            assert await guard.await_ready()
-            began = time.monotonic()
-            heard = set[int]()
-
-            def longer_than_stale() -> bool:
-                ago_ms = guard.stats().heard_ms_ago
-                assert ago_ms is not None
-                assert ago_ms <= 3_000
-                heard.add(ago_ms)
-                return time.monotonic() - began > 4
-
-            await until(longer_than_stale)
-            assert not guard.stats().stale
+            assert await guard.await_ready(60_000)
+            # A machine may stand still for seconds; a mirror that says nothing does so every time.
+            for _ in range(3):
+                if await heard_all_along(guard):
+                    return
+            pytest.fail("the mirror is there, but was not heard for longer than what counts as stale")
 
 
 async def test_a_message_that_was_lost_is_found_by_reading_again(
@@ -116,7 +125,7 @@ async def test_a_message_that_was_lost_is_found_by_reading_again(
     async with Mirror(server.url) as mirror:
         mirror.settle()
         with guard_of(server) as guard:
-            assert await guard.await_ready()
+            assert await guard.await_ready(60_000)
             await client.hset(HASH, "breaker/tool|search", circuit())
             await until(lambda: not guard.allow("tool:search"))
     await client.aclose()
@@ -127,12 +136,12 @@ async def test_redis_may_go_and_come_back_empty(server: RedisServer) -> None:
         mirror.take(SEARCH, circuit())
         mirror.settle()
         with guard_of(server, when_unknown="keep", stale_after_ms=3_000) as guard:
-            assert await guard.await_ready()
+            assert await guard.await_ready(60_000)
             server.stop()
             await until(lambda: guard.stats().last_failure is not None)
             assert not guard.allow("tool:search")
             server.start()
-            await until(lambda: guard.stats().last_failure is None and not guard.stats().stale, timeout_s=30)
+            await until(lambda: guard.stats().last_failure is None and not guard.stats().stale)
             await until(lambda: not guard.allow("tool:search"))
 
 

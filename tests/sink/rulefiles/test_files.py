@@ -27,7 +27,7 @@ PARTS: Final = ("**It means**", "**Look**", "**Do**")
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     program = shutil.which("promtool")
     assert program, "promtool is missing: apt-get install prometheus"
-    return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
 
 
 def sections() -> dict[str, str]:
