@@ -311,7 +311,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust carries no types
         self._thread.wake()
 
     async def _drain_messages(self, fetcher: Any) -> None:
-        """Hand chunks to the agents for ever; the task is cancelled when the fetcher stops."""
+        """Hand chunks to the agents until the fetcher stops; a worker in which this ends before has to be restarted."""
         try:
             while not (self.should_stop or fetcher.should_stop):
                 async for _, message in self.getmany(_POLL_S):
@@ -319,6 +319,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust carries no types
                 await asyncio.sleep(0)
         except (ConsumerStoppedError, asyncio.CancelledError):
             if not (self.app.should_stop or fetcher.should_stop):
+                self.app.runner.fail(Fenced("the task that hands on what was fetched has ended by itself; restart"))
                 raise
 
 
