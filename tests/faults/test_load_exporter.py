@@ -25,9 +25,9 @@ from streams.worker.web_door import Login
 
 pytestmark = [pytest.mark.kafka, pytest.mark.long, pytest.mark.fault("T24"), pytest.mark.timeout(1_200)]
 
-LEAST: Final = 20_000  # records of a turn
-PAIRS: Final = (6, 40)  # as many as it takes to tell
-TURN_S: Final = 10.0
+LEAST: Final = 10_000  # records of a turn
+PAIRS: Final = (12, 100)  # as many as it takes to tell
+TURN_S: Final = 4.0
 LOSS: Final = 0.05
 HELD_S: Final = 0.05  # of the loop's own processor time: waiting for others is none
 TOKEN: Final = "canary-71d0"  # noqa: S105  made up
