@@ -46,7 +46,7 @@ class Alertmanager:
         ]
         with (self._folder / "alertmanager.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        eventually(self._ready, timeout_s=20, what="Alertmanager")
+        eventually(self._ready, timeout_s=60, what="Alertmanager")
 
     def kill(self) -> None:
         """End it between any two instructions; what fired is forgotten."""

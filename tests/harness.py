@@ -88,7 +88,7 @@ class WorkerProcess:
     def kill(self) -> None:
         """End it with SIGKILL, between any two instructions."""
         self.signal(signal.SIGKILL)
-        self.wait(5)
+        self.wait(30)
 
     def pause(self) -> None:
         """Stop it with SIGSTOP: it does not know that time passes."""
@@ -98,7 +98,7 @@ class WorkerProcess:
         """Let it go on."""
         self.signal(signal.SIGCONT)
 
-    def stop(self, timeout_s: float = 20) -> int:
+    def stop(self, timeout_s: float = 60) -> int:
         """Ask it to end with SIGTERM; return the exit code."""
         self.signal(signal.SIGTERM)
         return self.wait(timeout_s)
@@ -113,15 +113,18 @@ class WorkerProcess:
         self.exits.append(code)
         return code
 
-    def report(self, timeout_s: float = 10) -> dict[str, Any]:
+    def report(self, timeout_s: float = 60) -> dict[str, Any]:
         """Return the next report of a running worker: its program writes a line of JSON now and then."""
         before = len(self.reports())
         return eventually(lambda: self.reports()[before:], timeout_s=timeout_s, what=f"report of {self.name}")[-1]
 
     def reports(self) -> list[dict[str, Any]]:
         """Everything it reported so far, the last time when it ended."""
-        lines = self._out.read_text().splitlines() if self._out.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        found: list[dict[str, Any]] = []
+        for line in self._out.read_text().splitlines() if self._out.exists() else ():
+            with contextlib.suppress(ValueError):  # one that is being written, or that a kill has cut off
+                found.append(json.loads(line))
+        return found
 
     def tail(self, lines: int = 30) -> str:
         """Return the end of its log."""
@@ -200,23 +203,26 @@ class Broker:
                 producer.poll(0)
                 if per_second is not None:
                     time.sleep(max(0.0, started + count / per_second - time.monotonic()))
-        producer.flush(30)
+        assert not producer.flush(300), f"{topic} takes no records"
         assert not failed, failed[0]
         return count
 
     def create(self, topic: str, partitions: int) -> None:
         """Create a plain topic."""
-        self.admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(10)
+        self.admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(60)
 
     def delete_before(self, topic: str, offsets: Mapping[int, int]) -> None:
         """Delete the records below these offsets, as retention does."""
         places = [TopicPartition(topic, number, offset) for number, offset in offsets.items()]
-        for told in self.admin.delete_records(places).values():
-            told.result(10)
+
+        def ask() -> list[Any]:
+            return [told.result(60) for told in self.admin.delete_records(places).values()]
+
+        when_there(ask, f"the leaders of {topic}")
 
     def exists(self, topic: str) -> bool:
         """Is there such a topic?"""
-        return topic in self.admin.list_topics(timeout=10).topics
+        return topic in when_there(lambda: self.admin.list_topics(timeout=10), "the topics").topics
 
     def partitions(self, topic: str) -> list[TopicPartition]:
         """Return the partitions of a topic."""
@@ -233,6 +239,15 @@ class Broker:
     def read(self, topic: str, *, timeout_s: float = 60) -> list[Message]:
         """Read a whole topic, read_committed, to the end it has now."""
         return list(self._read(topic, timeout_s))
+
+    def records(self, topic: str, count: int, *, timeout_s: float = 60) -> list[Message]:
+        """Read a whole topic once it has so many records: that a transaction has ended is written after it was told."""
+
+        def enough() -> list[Message]:
+            found = self.read(topic)
+            return found if len(found) >= count else []
+
+        return eventually(enough, timeout_s=timeout_s, what=f"{count} records in {topic}")
 
     def rows(self, topic: str, *, timeout_s: float = 60) -> dict[int, dict[bytes, bytes]]:
         """Read a changelog: per partition the newest value of each key."""
@@ -267,7 +282,11 @@ class Broker:
 
     def members(self, group: str) -> int:
         """Return how many members the group has."""
-        return len(self.admin.describe_consumer_groups([group])[group].result(10).members)
+
+        def ask() -> int:
+            return len(self.admin.describe_consumer_groups([group])[group].result(60).members)
+
+        return when_there(ask, f"the members of {group}")
 
     def _read(self, topic: str, timeout_s: float) -> Iterator[Message]:
         deadline = time.monotonic() + timeout_s
@@ -282,6 +301,8 @@ class Broker:
                 assert time.monotonic() < deadline, f"{topic} was not read within {timeout_s} s: {todo} left"
                 for message in consumer.consume(10_000, 0.1):
                     if message.error():
+                        if message.error().code() in _COMING_BACK:
+                            continue  # the client asks again by itself
                         raise KafkaException(message.error())
                     yield message
                 for tp in consumer.position([TopicPartition(topic, number) for number in todo]):

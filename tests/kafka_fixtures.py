@@ -25,6 +25,7 @@ from streams.worker.loopback import HOST, free_ports, live_brokers
 from streams.worker.topics import delete_prefix
 
 CONTAINER_START_S: Final = 180.0  # the image may have to be pulled
+START_S: Final = 180.0  # of nodes of ours, on a machine that is busy with other tests
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +46,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
     """Three nodes to kill, pause and restart; replication 3, two in sync. A test leaves them all running."""
     cluster = EmbeddedKafka(tmp_path_factory.mktemp("kafka-cluster"), nodes=3)
-    cluster.start()
+    cluster.start(START_S)
     try:
         yield cluster
     finally:
@@ -101,7 +102,7 @@ def _container() -> Iterator[str]:
 def _embedded(folder: Path) -> Iterator[str]:
     broker = EmbeddedKafka(folder)
     try:
-        address = broker.start()
+        address = broker.start(START_S)
     except AgentStreamsError as error:
         pytest.fail(
             f"no broker for this test: {error}. "

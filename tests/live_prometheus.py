@@ -79,7 +79,7 @@ def prometheus(folder: Path, jobs: Mapping[str, Sequence[str]], rules: Sequence[
     ):
         try:
             asking = Prometheus(port)
-            eventually(asking.ready, timeout_s=30, what="a Prometheus that answers")
+            eventually(asking.ready, timeout_s=60, what="a Prometheus that answers")
             yield asking
         finally:
             process.terminate()

@@ -46,7 +46,7 @@ class RedisServer:
             pytest.fail("redis-server is missing: apt-get install redis-server")
         options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", *self._listening()]
         self._process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
-        eventually(self._answers, timeout_s=10, what="redis-server")
+        eventually(self._answers, timeout_s=60, what="redis-server")
 
     def _listening(self) -> list[str]:
         certificate, key, authority = map(str, self._tls)

@@ -50,8 +50,8 @@ async def test_hostile_records_end_in_the_dead_letter_and_nothing_else_changes(
         worker = fleet.add("worker", command)
         broker.publish(f"{prefix}events", records())
         truth = recount(events, listed_cost)
-        eventually(lambda: totals(broker, prefix) == truth, timeout_s=60, what=fleet.logs)
-        letters = [json.loads(message.value()) for message in broker.read(f"{prefix}dead-letter")]
+        eventually(lambda: totals(broker, prefix) == truth, timeout_s=180, what=fleet.logs)
+        letters = [json.loads(message.value()) for message in broker.records(f"{prefix}dead-letter", bad.total())]
 
         assert bad == Counter((letter["value_sha256"], letter["reason"]) for letter in letters)
         assert worker.running
