@@ -114,6 +114,7 @@ async def test_a_reset_survives_crashes_and_is_the_same_at_every_exporter(
             for scraper, stood in zip((one, two), standing, strict=True):
 
                 def one_anew(found: Series, stood: Series = stood) -> None:
+                    assert 0 == value(found, "agent_tool_call_duration_seconds_count", tool=TOOL)
                     assert_tools(found, {tool: [] if tool == TOOL else before for tool in tools})
                     assert gauges(stood) == gauges(found)
 
