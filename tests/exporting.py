@@ -24,7 +24,7 @@ from streams.worker.connection import KafkaConnection
 from streams.worker.exporter import Exporter, ExporterConfig
 from streams.worker.web import WebConfig
 
-WAIT_S: Final = 30.0
+WAIT_S: Final = 90.0
 PARTITIONS: Final = {"events": EVENT_PARTITIONS, "rollups": ROLLUP_PARTITIONS}
 
 Sent = tuple[str, int | None, bytes | None, bytes | None]  # topic suffix, partition (None: by key), key, value

@@ -120,8 +120,11 @@ class WorkerProcess:
 
     def reports(self) -> list[dict[str, Any]]:
         """Everything it reported so far, the last time when it ended."""
-        lines = self._out.read_text().splitlines() if self._out.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        found: list[dict[str, Any]] = []
+        for line in self._out.read_text().splitlines() if self._out.exists() else ():
+            with contextlib.suppress(ValueError):  # one that is being written, or that a kill has cut off
+                found.append(json.loads(line))
+        return found
 
     def tail(self, lines: int = 30) -> str:
         """Return the end of its log."""
@@ -200,7 +203,7 @@ class Broker:
                 producer.poll(0)
                 if per_second is not None:
                     time.sleep(max(0.0, started + count / per_second - time.monotonic()))
-        unsent = producer.flush(60)
+        unsent = producer.flush(300)
         assert not failed, failed[0]
         assert not unsent, f"{unsent} records of {count} were not acknowledged"
         return count
@@ -212,8 +215,11 @@ class Broker:
     def delete_before(self, topic: str, offsets: Mapping[int, int]) -> None:
         """Delete the records below these offsets, as retention does."""
         places = [TopicPartition(topic, number, offset) for number, offset in offsets.items()]
-        for told in self.admin.delete_records(places).values():
-            told.result(60)
+
+        def ask() -> list[Any]:
+            return [told.result(60) for told in self.admin.delete_records(places).values()]
+
+        when_there(ask, f"the leaders of {topic}")
 
     def exists(self, topic: str) -> bool:
         """Is there such a topic?"""
@@ -234,6 +240,15 @@ class Broker:
     def read(self, topic: str, *, timeout_s: float = 60) -> list[Message]:
         """Read a whole topic, read_committed, to the end it has now."""
         return list(self._read(topic, timeout_s))
+
+    def records(self, topic: str, count: int, *, timeout_s: float = 60) -> list[Message]:
+        """Read a whole topic once it has so many records: that a transaction has ended is written after it was told."""
+
+        def enough() -> list[Message]:
+            found = self.read(topic)
+            return found if len(found) >= count else []
+
+        return eventually(enough, timeout_s=timeout_s, what=f"{count} records in {topic}")
 
     def rows(self, topic: str, *, timeout_s: float = 60) -> dict[int, dict[bytes, bytes]]:
         """Read a changelog: per partition the newest value of each key."""

@@ -2,16 +2,19 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from certificates import Authority, Issued
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
     AdminClient,
     ScramCredentialInfo,
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
+from harness import eventually
 
 from streams.worker.embedded import EmbeddedKafka
 from streams.worker.loopback import HOST, free_ports
@@ -81,10 +84,24 @@ def secure_kafka(folder: Path, password: str) -> SecureKafka:
             f"{at}.client.auth": "required" if name == "MUTUAL" else "none",
         }
     cluster = EmbeddedKafka(data, ports=[plain], settings=settings)
-    cluster.start()
+    cluster.start(180)
     _add_users(f"{HOST}:{plain}", password)
+    for bits in (256, 512):  # the broker learns of its users a moment after it was told of them
+        there = (f"{HOST}:{ports['LOGIN']}", authority.file, f"SCRAM-SHA-{bits}", password)
+        eventually(partial(_gets_in, *there), timeout_s=60, what="the users")
     addresses = {name: f"{HOST}:{port}" for name, port in named.items()}
     return SecureKafka(cluster, addresses, authority.file, stranger.file, client, password)
+
+
+def _gets_in(address: str, authority: Path, mechanism: str, password: str) -> bool:
+    login = {"security.protocol": "SASL_SSL", "sasl.mechanism": mechanism, "sasl.username": USER}
+    trust = {"ssl.ca.location": str(authority), "ssl.endpoint.identification.algorithm": "none"}
+    admin = AdminClient({"bootstrap.servers": address, **login, "sasl.password": password, **trust, "log_level": 2})
+    try:
+        admin.list_topics(timeout=5)
+    except KafkaException:
+        return False
+    return True
 
 
 def _add_users(bootstrap: str, password: str) -> None:

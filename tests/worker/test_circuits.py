@@ -67,6 +67,7 @@ async def test_a_circuit_opens_is_moved_by_hand_and_begins_anew_through_a_crash(
             }  # fmt: skip
             await asyncio.to_thread(publish, broker, prefix, [*ends(range(4), "error"), denied])
             tool = {"over": "tool", "name": TOOL}
+            await scraper.until("agent_circuit_breaker_not_permitted_calls_total", 1, **tool)  # in another partition
             listed = await scraper.until("agent_circuit_breaker_buffered_calls", 4, kind="failed", **tool)
             assert -1 == value(series(listed), "agent_circuit_breaker_failure_ratio", **tool)
             assert 1 == value(series(listed), "agent_circuit_breaker_not_permitted_calls_total", **tool)

@@ -20,7 +20,7 @@ from streams.worker.loopback import HOST, free_ports, is_free, live_brokers
 pytestmark = pytest.mark.kafka
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 90) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true"
@@ -37,7 +37,7 @@ async def create(bootstrap: str, name: str, replication: int) -> None:
 async def write(bootstrap: str, topic: str, values: list[bytes]) -> None:
     async with (
         AIOKafkaProducer(
-            bootstrap_servers=bootstrap, transactional_id="writer", transaction_timeout_ms=5000
+            bootstrap_servers=bootstrap, transactional_id="writer", transaction_timeout_ms=60_000
         ) as producer,
         producer.transaction(),
     ):
@@ -90,7 +90,7 @@ def test_broker_is_gone_when_its_owner_is_killed(tmp_path: Path) -> None:
     )
     assert owner.stdout is not None
     address = owner.stdout.readline().strip()
-    assert live_brokers(address) == {1}
+    until(lambda: live_brokers(address) == {1})
     owner.kill()
     owner.communicate()
 
@@ -137,7 +137,7 @@ async def test_three_nodes_take_writes_while_one_is_dead(kafka_cluster: Embedded
     await write(bootstrap, "copied", [b"with two"])
     kafka_cluster.restart(2)
 
-    assert live_brokers(kafka_cluster.nodes[0].address) == {1, 2, 3}
+    until(lambda: live_brokers(kafka_cluster.nodes[0].address) == {1, 2, 3})  # each learns of it by itself
     assert await read(kafka_cluster.nodes[1].address, "copied", 2) == [b"with three", b"with two"]
 
 
@@ -152,7 +152,7 @@ def test_detached_broker_outlives_its_starter_and_is_found_and_stopped_by_others
     try:
         found = detached.status(tmp_path)
         assert found is not None
-        assert found.answering
+        until(lambda: found.answering)
         assert found.bootstrap == f"{HOST}:{port}"
         assert found == detached.start_detached(tmp_path), "a second start finds the first"
     finally:

@@ -57,7 +57,7 @@ async def test_every_kind_arrives(kafka: str, prefix: str, tmp_path: Path, monke
         page = await asyncio.to_thread(
             eventually,
             lambda: complete(port, len(published)),
-            timeout_s=60,
+            timeout_s=120,
             what=lambda: f"{wrong(series(asked(port)))}\n{fleet.logs()}",
         )
 

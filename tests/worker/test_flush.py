@@ -8,7 +8,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.transaction import EndTxnRequest
-from harness import Broker
+from harness import Broker, eventually
 
 from streams.errors import EdgeError, Fenced
 from streams.stage.plan import Plan, Send
@@ -47,17 +47,19 @@ async def test_rows_sends_and_offset_become_visible_together(config: WorkerConfi
     await ours.write(Plan([(b"a", b"1"), (b"b", None), (b"a", b"2")], sends, 7), now_ms=now_ms)
     await ours.close()
 
-    changelog = broker.read(config.topic("sessions.changelog"))
+    changelog = broker.records(config.topic("sessions.changelog"), 3)
     assert [(1, b"a", b"1"), (1, b"b", None), (1, b"a", b"2")] == [
         (m.partition(), m.key(), m.value()) for m in changelog
     ]
     assert {now_ms} == {message.timestamp()[1] for message in changelog}
-    (delta,) = broker.read(config.topic("rollups"))
+    (delta,) = broker.records(config.topic("rollups"), 1)
     assert (2, b"explicit", [("sequence", b"1")]) == (delta.partition(), delta.value(), delta.headers())
-    alerts = broker.read(config.topic("alerts"))
+    alerts = broker.records(config.topic("alerts"), 2)
     assert [b"keyed", None] == [message.value() for message in alerts]
     assert 1 == len({message.partition() for message in alerts})
-    assert {0: 0, 1: 7} == broker.committed(config.group_id, config.topic("events"))
+    committed = {0: 0, 1: 7}
+    eventually(lambda: committed == broker.committed(config.group_id, config.topic("events")), timeout_s=60,
+               what=f"{committed}")  # fmt: skip
 
 
 async def test_a_plan_larger_than_a_batch_is_still_one_transaction(config: WorkerConfig) -> None:
@@ -67,8 +69,9 @@ async def test_a_plan_larger_than_a_batch_is_still_one_transaction(config: Worke
     await ours.write(Plan([*rows], [], 400), now_ms=0)
     await ours.close()
 
-    tables = Broker(config.connection.bootstrap).rows(config.topic("sessions.changelog"))
-    assert dict(rows) == tables[1]
+    broker = Broker(config.connection.bootstrap)
+    assert len(rows) == len(broker.records(config.topic("sessions.changelog"), len(rows)))
+    assert dict(rows) == broker.rows(config.topic("sessions.changelog"))[1]
 
 
 async def test_an_earlier_writer_is_fenced(config: WorkerConfig) -> None:
@@ -82,9 +85,8 @@ async def test_an_earlier_writer_is_fenced(config: WorkerConfig) -> None:
     await later.write(Plan([(b"a", b"2")], [], 2), now_ms=0)
     await earlier.close()
     await later.close()
-    assert [b"1", b"2"] == [
-        message.value() for message in Broker(config.connection.bootstrap).read(config.topic("sessions.changelog"))
-    ]
+    broker = Broker(config.connection.bootstrap)
+    assert [b"1", b"2"] == [message.value() for message in broker.records(config.topic("sessions.changelog"), 2)]
 
 
 async def test_an_end_that_was_sent_twice_is_an_unknown_outcome(config: WorkerConfig) -> None:

@@ -117,7 +117,7 @@ async def test_what_workers_judge_guards_carry_out(
         for by, count in denied.items():
             target = "tool:search" if by == "breaker" else "model:gpt"
             line = f'agent_guard_denials_total{{target="{target}",denied_by="{by}"}} {count}\n'
-            eventually(lambda line=line: line in page(port), timeout_s=30, what=lambda: page(port))  # type: ignore[misc]  # bound at once
+            eventually(lambda line=line: line in page(port), timeout_s=60, what=lambda: page(port))  # type: ignore[misc]  # bound at once
 
 
 def page(port: int) -> str:

@@ -38,7 +38,7 @@ from streams.worker.ingest_topic import signal_of
 from streams.worker.loopback import HOST, free_ports
 from streams.worker.web import WebConfig
 
-WAIT_S: Final = 60.0
+WAIT_S: Final = 120.0
 SECRET: Final = "a secret of forty characters, more or less"  # noqa: S105  of nobody
 OPENAI: Final = (GOLDEN / "openllmetry.pb").read_bytes()
 
@@ -54,7 +54,7 @@ async def lonely(**changes: Any) -> AsyncIterator[tuple[aiohttp.ClientSession, s
     receiver = Receiver(IngestConfig(connection=connection, web=WebConfig(port=0), limits=Limits(**changes)))
     running = asyncio.create_task(receiver.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_S):
             while not receiver.server.address:
                 await asyncio.sleep(0.01)
         async with aiohttp.ClientSession() as client:
@@ -246,7 +246,7 @@ async def test_what_is_exported_ends_in_the_tables_once(kafka: str, prefix: str,
 
         def tables() -> bool:
             sessions, tools = totals(broker, prefix)
-            return {"conversation-1", "conversation-9"} <= sessions.keys() and {"dig", "boom"} <= tools.keys()
+            return {"conversation-1", "conversation-9"} <= sessions.keys() and {"dig", "boom", "search"} <= tools.keys()
 
         eventually(tables, timeout_s=WAIT_S, what=lambda: f"the tables {totals(broker, prefix)}\n{fleet.logs()}")
         sessions, tools = totals(broker, prefix)

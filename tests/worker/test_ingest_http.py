@@ -30,7 +30,7 @@ from streams.worker.ingest_records import TooLarge
 from streams.worker.loopback import HOST, free_ports
 from streams.worker.web import WebConfig
 
-WAIT_S: Final = 60.0
+WAIT_S: Final = 120.0
 TOKEN: Final = "a token of forty characters, more or less"  # noqa: S105  of nobody
 JSON: Final = {"Content-Type": "application/json"}
 LINES: Final = {"Content-Type": "application/x-ndjson"}

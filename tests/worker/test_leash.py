@@ -18,7 +18,7 @@ def on_leash(script: str) -> "subprocess.Popen[bytes]":
 def awaited_end(process: "subprocess.Popen[bytes]") -> None:
     """Wait until leash and program have closed their output: both are gone then."""
     assert process.stdout is not None
-    ended, _, _ = select.select([process.stdout], [], [], 20)
+    ended, _, _ = select.select([process.stdout], [], [], 60)
     assert ended, "the program still runs"
     assert process.stdout.read() == b""
 

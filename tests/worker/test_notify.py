@@ -26,7 +26,7 @@ from streams.topology import ALERTS, NOTIFY_CHANGELOG
 from streams.worker.loopback import HOST, free_ports
 from streams.worker.notify_senders import CHANNEL, KEY_PREFIX, load_targets
 
-WAIT_S = 30.0
+WAIT_S = 90.0
 
 
 def said(*records: AlertRecord) -> list[Sent]:
@@ -99,7 +99,8 @@ def receivers(folder: Path, am: Alertmanager, server: RedisServer, taken: Hooks)
     for name, text in {"secret": SECRET.decode(), "token": "token-1\n", "chat": f"{taken.url}/chat"}.items():
         (folder / name).write_text(text)
     entries = [
-        {"name": "am", "kind": "alertmanager", "url": am.url, "resend": "1s", "retry_limit": "1s"},
+        # Alertmanager forgets what it has not heard of for four resends, which a busy machine must not take.
+        {"name": "am", "kind": "alertmanager", "url": am.url, "resend": "4s", "retry_limit": "1s"},
         {
             "name": "oncall", "kind": "webhook", "url": f"{taken.url}/hook", "equals": {"severity": "critical"},
             "secret_file": str(folder / "secret"), "bearer_token_file": str(folder / "token"), "retry_limit": "1s",

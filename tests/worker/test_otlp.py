@@ -23,7 +23,7 @@ from streams.sink.otlp import Exported, rejected_points
 from streams.worker.loopback import HOST, free_ports
 from streams.worker.otlp import OtlpConfig, Pusher, Request, headers_of
 
-WAIT_S: Final = 20.0
+WAIT_S: Final = 60.0
 LOGIN: Final = "Bearer hunter2"
 Answer = web.Response | None  # None: taken
 
@@ -154,7 +154,7 @@ async def test_a_receiver_that_comes_late_gets_the_next_push_and_what_was_missed
     caplog.set_level(logging.INFO, "streams.worker.otlp")
     (port,) = free_ports(1)
     receiver = Receiver()
-    async with pushing(f"http://{HOST}:{port}", interval_ms=100, timeout_ms=50) as pusher:
+    async with pushing(f"http://{HOST}:{port}", interval_ms=500, timeout_ms=500) as pusher:
         await until(lambda: pusher.counters.given_up >= 14)
         assert pusher.counters.failures > 2
         async with listening(receiver, port):
@@ -208,7 +208,7 @@ async def test_the_exporter_pushes_what_it_shows_and_shows_pages_whatever_the_re
         await asyncio.to_thread(writer.commit, sent)
     receiver = Receiver(*(web.Response(status=503) for _ in range(3)))
     async with listening(receiver) as endpoint:
-        otlp = OtlpConfig(endpoint, interval_ms=2_000, timeout_ms=2_000, backoff_s=0.05)
+        otlp = OtlpConfig(endpoint, interval_ms=30_000, timeout_ms=10_000, backoff_s=0.05)
         async with exporting(config(kafka, prefix, otlp=otlp)) as scraper:
             await scraper.ready()
             page = await scraper.until("agent_events_total", 1_000)

@@ -59,7 +59,7 @@ async def test_bodies_and_traces_get_where_the_profile_says(
             for number in range(CALLS):
                 with session.tool_call("search"):
                     session.payload("request", f"{number}: CUST-123456 ann@example.com")
-        page = eventually(lambda: (p := _page(port)) and _published(p) == CALLS and p, timeout_s=60, what=fleet.logs)
+        page = eventually(lambda: (p := _page(port)) and _published(p) == CALLS and p, timeout_s=120, what=fleet.logs)
         bodies = [json.loads(message.value()) for message in Broker(kafka).read(f"{prefix}{PAYLOADS.suffix}")]
 
     expected = [f"{number}: [customer] [email]" for number in range(CALLS)] if profile == "development" else []

@@ -59,13 +59,13 @@ async def test_hostile_records_end_in_the_dead_letter_and_nothing_else_changes(
         worker = fleet.add("worker", command)
         broker.publish(f"{prefix}events", records())
         truth = recount(events, listed_cost)
-        eventually(lambda: totals(broker, prefix) == truth, timeout_s=60, what=fleet.logs)
+        eventually(lambda: totals(broker, prefix) == truth, timeout_s=180, what=fleet.logs)
 
         def refused() -> Counter[tuple[str, str]]:
             letters = [json.loads(message.value()) for message in broker.read(f"{prefix}dead-letter")]
             return Counter((letter["value_sha256"], letter["reason"]) for letter in letters)
 
-        assert bad == refused()
+        eventually(lambda: refused() == bad, timeout_s=60, what=fleet.logs)
         broker.publish(f"{prefix}events", nothing_else())
         eventually(lambda: refused() == bad, timeout_s=60, what=fleet.logs)
         assert totals(broker, prefix) == truth

@@ -146,7 +146,7 @@ async def test_lines_of_a_pipe_are_published_while_it_is_open(kafka: str, prefix
         publish(KafkaConnection(bootstrap=kafka), topic, reader, progress=lambda _count: acknowledged.set())
     )
     os.write(writer, b'{"agent":"a"}\n')
-    await asyncio.wait_for(acknowledged.wait(), 20)
+    await asyncio.wait_for(acknowledged.wait(), 60)
     os.write(writer, b'{"agent":"b"}')
     os.close(writer)
     outcome = await running
@@ -164,11 +164,11 @@ async def test_publishing_can_be_cancelled_while_a_pipe_is_silent(kafka: str, pr
         publish(KafkaConnection(bootstrap=kafka), topic, reader, progress=lambda _count: first.set())
     )
     os.write(writer, b'{"agent":"a"}\n')
-    await asyncio.wait_for(first.wait(), 20)
+    await asyncio.wait_for(first.wait(), 60)
     running.cancel()
 
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(running, 20)
+        await asyncio.wait_for(running, 60)
     os.close(writer)
     os.close(reader)
 

@@ -88,7 +88,7 @@ async def test_erased_is_gone_from_the_compacted_log_and_comes_back_from_no_repl
     with Fleet(tmp_path) as fleet:
         worker = fleet.add("worker", ["-m", "streams", "worker", "--bootstrap", kafka, "--prefix", prefix])
         broker.publish(f"{prefix}events", told)
-        eventually(lambda: rows(ROLLUPS_CHANGELOG.suffix), timeout_s=60, what=worker.tail)
+        eventually(lambda: rows(ROLLUPS_CHANGELOG.suffix), timeout_s=120, what=worker.tail)
         for what, name in (("session", SESSION), ("user", USER)):
             done = json.loads(run(kafka, prefix, "purge", what, name, "--yes", "--json"))
             assert ("applied", 0) == (done["outcome"], done["left"]), done
@@ -102,7 +102,7 @@ async def test_erased_is_gone_from_the_compacted_log_and_comes_back_from_no_repl
         broker.publish(f"{prefix}events", again)
         fresh = json.dumps({"kind": "heartbeat", "id": "h", "agent": "a", "source": "x", "time": now_ms}).encode()
         broker.publish(f"{prefix}events", [(b"plain", fresh)])
-        rejected = eventually(lambda: _rejected(broker, prefix), timeout_s=60, what=worker.tail)
+        rejected = eventually(lambda: _rejected(broker, prefix), timeout_s=120, what=worker.tail)
         assert 2 * 90 == rejected, "three quarters of the events were of the user or the session"
         assert [] == rows(SESSIONS_CHANGELOG.suffix) == rows(ROLLUPS_CHANGELOG.suffix)
 
@@ -115,7 +115,7 @@ async def test_erased_is_gone_from_the_compacted_log_and_comes_back_from_no_repl
             broker.publish(names[ALERTS.suffix], [(b"nudge%d" % n, b"{}") for n in range(8)])
             return not any(held(broker, names[suffix], each) for suffix in names for each in (USER, SESSION))
 
-        eventually(clean, timeout_s=90, what=lambda: str({n: held(broker, n, USER) for n in names.values()}))
+        eventually(clean, timeout_s=180, what=lambda: str({n: held(broker, n, USER) for n in names.values()}))
     assert 0 == held(broker, f"{prefix}commands", USER), "no topic of ours ever held the id"
     assert held(broker, f"{prefix}events", USER), "what agents published is theirs until it is old"
 

@@ -1,6 +1,7 @@
 """The declared topics: created once, compared exactly, deleted by prefix alone."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -170,11 +171,21 @@ async def test_empty_prefix_deletes_nothing() -> None:
         await topics.delete_prefix(KafkaConnection(bootstrap="127.0.0.1:1"), "")
 
 
+async def described(connection: KafkaConnection, prefix: str, topic: str) -> Seen:
+    """Return what the brokers say of a topic once whoever is asked knows it: they learn of it one after the other."""
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(EdgeError):
+                if (seen := (await topics.look(connection, prefix)).topics.get(topic)) is not None:
+                    return seen
+            await asyncio.sleep(0.05)
+
+
 @pytest.mark.kafka
 async def test_three_brokers_keep_three_copies_of_which_two_must_be_in_sync(kafka_cluster: EmbeddedKafka) -> None:
     connection = KafkaConnection(bootstrap=kafka_cluster.bootstrap)
     await topics.create(connection, "three.", COUNTS)
-    seen = (await topics.look(connection, "three.")).topics["three.events"]
+    seen = await described(connection, "three.", "three.events")
 
     assert (seen.replication, seen.config["min.insync.replicas"]) == (3, "2")
     with pytest.raises(ConfigError, match="replication: 4 asked for, but Kafka has 3"):

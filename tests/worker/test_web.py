@@ -145,7 +145,7 @@ async def test_pages_beyond_the_limit_are_refused_until_others_are_done() -> Non
 
 async def test_a_reader_that_does_not_read_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise a few of them would hold every page there is."""
-    monkeypatch.setattr(web, "SEND_S", 0.2)
+    monkeypatch.setattr(web, "SEND_S", 1.0)
     shop = Shop()
     shop.body = bytes(64 * 1024 * 1024)
     async with opened(shop, pages_max=1) as (server, client):
