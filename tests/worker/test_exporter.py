@@ -29,7 +29,7 @@ from exporting import (
 )
 from harness import ROOT
 from line_protocol_parser import parse_line
-from loop_watch import watched, what_others_left_set_aside
+from loop_watch import slowness, watched, what_others_left_set_aside
 from pages import families, promtool, series, total, value
 from through_stages import Stages
 from truth import recount
@@ -452,7 +452,8 @@ async def test_a_scrape_of_ten_thousand_series_never_holds_the_loop_for_5_ms(kaf
             took_ms = min(took_ms, *took)
             if max(held_ms) < 5 and took_ms < 50:
                 break
+        slow = slowness()
 
     assert lines > 10_000
-    assert took_ms < 50
-    assert max(held_ms) < 5, held_ms
+    assert took_ms < 50 * slow
+    assert max(held_ms) < 5 * slow, held_ms
