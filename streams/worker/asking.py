@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 from streams.errors import ConfigError
 from streams.event.codec import Rejected
 from streams.event.command import Command, decode_command
+from streams.feed.ending import started
 from streams.stage import commands
 from streams.stage.commands import Accepted
 from streams.topology import COMMANDS, COMMANDS_CHANGELOG, DEAD_LETTER
@@ -139,7 +140,7 @@ async def publish(
             **kafka.client_arguments(), client_id="agent-streams-command", enable_idempotence=True
         )
         try:
-            await producer.start()
+            await started(producer.start())
             told = await producer.send_and_wait(topic, value, key=(key or command.id).encode(), partition=partition)
         finally:
             await producer.stop()

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.event.custom import NO_CUSTOMS, Customs
+from streams.feed.ending import started
 from streams.fold.price import Pricer
 from streams.rule.model import RuleSet
 from streams.stage.lives import Life
@@ -98,7 +99,7 @@ async def play_topic(
             max_partition_fetch_bytes=_FETCH_BYTES,
         )
         try:
-            await consumer.start()
+            await started(consumer.start())
             places = [TopicPartition(topic, number) for number in range(counts[topic])]
             stretches = await _stretches(consumer, places, from_ms - warm_up_ms, to_ms)
             await _oldest(consumer, stretches, played)

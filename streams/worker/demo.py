@@ -17,6 +17,7 @@ from streams.clock import now_ms
 from streams.errors import ConfigError
 from streams.feed.config import EmitterConfig
 from streams.feed.emitter import Emitter
+from streams.feed.ending import started
 from streams.settings import EXPORTER_PORT, Settings, environment
 from streams.topology import EVENTS
 from streams.worker import topics
@@ -211,7 +212,7 @@ class Traffic:
         )
         with edge_errors(place.kafka, "starting the agents"):
             try:
-                await self._producer.start()
+                await started(self._producer.start())
             except BaseException:
                 await self._producer.stop()
                 raise

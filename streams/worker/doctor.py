@@ -16,6 +16,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError, TopicAuthorizatio
 
 from streams.clock import now_ms
 from streams.errors import EdgeError, StateRefused
+from streams.feed.ending import started
 from streams.feed.obstacle import redis_said
 from streams.fold import session
 from streams.stage import session_rows
@@ -145,7 +146,7 @@ async def _look_inside(kafka: KafkaConnection, prefix: str, group_id: str, clust
 async def _group(kafka: KafkaConnection, group_id: str) -> tuple[Group, dict[TopicPartition, int]]:
     admin = AIOKafkaAdminClient(**kafka.client_arguments(), client_id="agent-streams-doctor")
     try:
-        await admin.start()
+        await started(admin.start())
         if not await _coordinated(admin, group_id):
             return Group(group_id, "unknown", 0), {}
         (answer,) = await admin.describe_consumer_groups([group_id])
@@ -249,7 +250,7 @@ async def _consumer(kafka: KafkaConnection) -> AsyncIterator[AIOKafkaConsumer]:
         auto_offset_reset="earliest",
     )
     try:
-        await consumer.start()
+        await started(consumer.start())
         yield consumer
     finally:
         await consumer.stop()

@@ -29,6 +29,7 @@ from aiokafka.protocol.transaction import EndTxnRequest
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.errors import EdgeError, Fenced
+from streams.feed.ending import started
 from streams.stage.plan import Plan
 from streams.worker.config import WorkerConfig
 from streams.worker.connection import told_to_stop
@@ -86,7 +87,7 @@ class Writer:
         self._watch_for_doubt(producer)
         try:
             async with asyncio.timeout(self._config.request_timeout_ms / 1000):
-                await producer.start()
+                await started(producer.start())
         except BaseException:
             await _kill(producer)
             raise

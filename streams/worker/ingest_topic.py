@@ -18,6 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from streams.errors import EdgeError, Fenced
 from streams.event.redact import REDACTOR, Redactor
 from streams.feed.batch import Record
+from streams.feed.ending import started
 from streams.topology import EVENTS
 from streams.worker.connection import KafkaConnection, edge_errors, told_to_stop
 from streams.worker.ingest_codec import Translator, looks_like_json
@@ -154,7 +155,7 @@ class _Reading(ConsumerRebalanceListener):  # type: ignore[misc]  # no type info
                 isolation_level="read_committed",
             )
             self._consumer.subscribe([config.topic], listener=self)
-            await self._consumer.start()
+            await started(self._consumer.start())
             self._owner.up = True
             while True:
                 found = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_MAX)
@@ -206,7 +207,7 @@ class _Reading(ConsumerRebalanceListener):  # type: ignore[misc]  # no type info
             max_request_size=REQUEST_BYTES_MAX,
         )
         self._producers[partition] = producer
-        await producer.start()
+        await started(producer.start())
         committed = await self._consumer.committed(partition)
         self._consumer.seek(partition, first if committed is None else committed)
         _log.info("partition_taken topic=%s partition=%d", partition.topic, partition.partition)

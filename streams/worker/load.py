@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from streams.errors import ConfigError, EdgeError, StateRefused
+from streams.feed.ending import started
 from streams.rule.records import rfc3339
 from streams.stage.plan import Anchor
 from streams.topology import EVENTS, NOTIFY_CHANGELOG, STAGES, TOPICS
@@ -316,7 +317,7 @@ class _reader:  # noqa: N801  used as a function
 
     async def __aenter__(self) -> AIOKafkaConsumer:
         try:
-            await self._consumer.start()
+            await started(self._consumer.start())
         except BaseException:
             await stop_consumer(self._consumer)
             raise

@@ -9,6 +9,7 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from streams.feed.ending import started
 from streams.stage import rollup_rows, session_rows
 from streams.topology import ROLLUPS_STAGE, SESSIONS_STAGE
 from streams.worker.connection import KafkaConnection, edge_errors
@@ -75,7 +76,7 @@ async def metas(kafka: KafkaConnection, prefix: str) -> AsyncIterator[Metas]:
             isolation_level="read_committed",
         )
         try:
-            await consumer.start()
+            await started(consumer.start())
             found = Metas(consumer, stages)
             await found.begin()
             yield found

@@ -16,6 +16,7 @@ from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
 from streams.errors import EdgeError
+from streams.feed.ending import started
 from streams.worker.connection import KafkaConnection, edge_errors, told_to_stop
 from streams.worker.tail import stop_consumer
 
@@ -99,7 +100,7 @@ class Lead:
         )
         try:
             consumer.subscribe([self._baton.topic], listener=_Listener(self, consumer))
-            await consumer.start()
+            await started(consumer.start())
             self._listen(consumer._coordinator)  # noqa: SLF001  nothing else tells when the broker last heard from us
             yield consumer
         finally:

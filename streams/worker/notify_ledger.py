@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 
 from streams.errors import EdgeError, Fenced
+from streams.feed.ending import started
 from streams.worker.connection import KafkaConnection, edge_errors, told_to_stop
 
 _log = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ class Ledger:
             **({"transactional_id": self._transactional_id} if self._transactional_id else {}),
         )
         try:
-            await producer.start()
+            await started(producer.start())
             self.opened.set()
             while True:
                 while self._rows:

@@ -12,6 +12,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from streams.feed.ending import started
 from streams.worker import intake
 from streams.worker.connection import KafkaConnection, edge_errors
 from streams.worker.intake import Item
@@ -96,7 +97,7 @@ async def publish(
             max_request_size=limit,
         )
         try:
-            await producer.start()
+            await started(producer.start())
             async for item in intake.lines(descriptor) if raw else intake.events(descriptor):
                 await publication.add(producer, item)
             await producer.flush()

@@ -20,6 +20,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.errors import ConfigError, StateRefused
+from streams.feed.ending import started
 from streams.stage.erasing import ERASE_PARTITION, Erasures, command_of
 from streams.stage.keys import partition_of
 from streams.topology import COMMANDS, COMMANDS_CHANGELOG, EVENTS, STAGES
@@ -111,7 +112,7 @@ async def _erase(kafka: KafkaConnection, route: Route) -> None:
             **kafka.client_arguments(), client_id="agent-streams-replay", enable_idempotence=True
         )
         try:
-            await producer.start()
+            await started(producer.start())
             for row in sorted(erasures.rows.values(), key=lambda each: each.version):
                 value = msgspec.json.encode(command_of(row))
                 await producer.send_and_wait(topic, value, key=row.command.encode(), partition=ERASE_PARTITION)
@@ -126,7 +127,7 @@ async def _written(kafka: KafkaConnection, prefix: str) -> list[str]:
     with edge_errors(kafka, f"looking at {prefix}"):
         consumer = AIOKafkaConsumer(**kafka.consumer_arguments(), client_id="agent-streams-replay")
         try:
-            await consumer.start()
+            await started(consumer.start())
             await consumer._client.set_topics(set(names))  # noqa: SLF001  asking learns one topic per 100 ms
             ends = await consumer.end_offsets(places)
         finally:
@@ -139,7 +140,7 @@ async def _goes_on(kafka: KafkaConnection, target: str, source: str) -> dict[Top
     with edge_errors(kafka, "asking how far the replay is"):
         admin = AIOKafkaAdminClient(**kafka.client_arguments(), client_id="agent-streams-replay")
         try:
-            await admin.start()
+            await started(admin.start())
             for attempt in range(_ATTEMPTS):
                 try:
                     await admin.find_coordinator(target + GROUP)
@@ -178,8 +179,8 @@ class _Copying:
 
     async def __aenter__(self) -> Self:
         try:
-            await self._producer.start()  # it ends the open transaction of a run that was cut off
-            await self._consumer.start()
+            await started(self._producer.start())  # it ends the open transaction of a run that was cut off
+            await started(self._consumer.start())
         except BaseException:
             await self.__aexit__()
             raise

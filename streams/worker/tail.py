@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from streams.errors import ConfigError, EdgeError, StateRefused
+from streams.feed.ending import started
 from streams.worker.connection import KafkaConnection, edge_errors, told_to_stop
 
 _log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ async def partition_counts(connection: KafkaConnection, names: Sequence[str]) ->
     async with edge_errors(connection, "looking for the topics"):
         admin = AIOKafkaAdminClient(**connection.client_arguments(), client_id="agent-streams-follower")
         try:
-            await admin.start()
+            await started(admin.start())
             # Asked for all: naming topics would create them on clusters that create topics by themselves.
             found = {entry["topic"]: len(entry["partitions"]) for entry in await admin.describe_topics()}
         finally:
@@ -141,7 +142,7 @@ class Follower:
             metadata_max_age_ms=self._check_ms,
         )
         try:
-            await consumer.start()
+            await started(consumer.start())
             self._consumer_now = consumer
             yield consumer
         finally:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from streams.feed.ending import started
 from streams.worker.connection import KafkaConnection, edge_errors
 from streams.worker.tail import stop_consumer
 from streams.worker.topic_plan import Rate
@@ -32,7 +33,7 @@ async def measure(connection: KafkaConnection, topics: Mapping[str, int], now_ms
             isolation_level="read_committed",
         )
         try:
-            await consumer.start()
+            await started(consumer.start())
             return await _measure(consumer, topics, now_ms)
         finally:
             await stop_consumer(consumer)

@@ -15,6 +15,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
 from streams.errors import ConfigError, EdgeError
+from streams.feed.ending import started
 from streams.topology import PAYLOADS, TOPICS, Topic
 from streams.worker.connection import KafkaConnection, edge_errors
 
@@ -182,7 +183,7 @@ async def _admin(connection: KafkaConnection, doing: str) -> AsyncIterator[AIOKa
     async with edge_errors(connection, doing):
         admin = AIOKafkaAdminClient(**connection.client_arguments(), client_id="agent-streams-topics")
         try:
-            await admin.start()
+            await started(admin.start())
             yield admin
         finally:
             await admin.close()
