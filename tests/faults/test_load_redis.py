@@ -26,11 +26,12 @@ from streams.worker.mirror import KEY_PREFIX
 
 pytestmark = [pytest.mark.kafka, pytest.mark.long, pytest.mark.fault("T10"), pytest.mark.timeout(3_000)]
 
-LEAST: Final = 20_000  # records of a turn
-PAIRS: Final = (4, 40)  # as many as it takes to tell
-TURN_S: Final = 15.0  # four of them: each fault lasts a minute
+LEAST: Final = 10_000  # records of a turn
+PAIRS: Final = (12, 100)  # as many as it takes to tell
+TURN_S: Final = 4.0  # what else a machine does changes little from one turn to the next
+LASTS_S: Final = 60.0  # of each fault at the end, without a break
 DELAY_S: Final = 2.0
-LOSS: Final = 0.02
+LOSS: Final = 0.05
 CONVERGED_S: Final = 10.0
 WAIT_S: Final = 300.0  # for what follows within a flush or two
 STANDSTILL_S: Final = 300.0  # a machine that does other things is slow; a worker that commits nothing is at fault
@@ -144,6 +145,7 @@ def broken(pressed: Pressed, faults: Faults, name: str) -> tuple[Loss, float]:
     begin: Callable[[], None] = getattr(faults, name)
     found = what_is_lost(pressed, LOSS, TURN_S, PAIRS, begin, faults.mended)
     begin()
+    pressed.turn(LASTS_S)
     tool = f"tool-{name}"
     judged(pressed, tool)
     if name != "slow":  # then it hears, and only its answers are late
