@@ -38,7 +38,8 @@ SPAN_MS: Final = 240_000  # of event time: nothing is late, whatever the order
 LIFE: Final = 8
 FIELD_CHARS_MAX: Final = 500
 ROLLUP_PARTITIONS: Final = 4
-PACK_TICK_MS: Final = 70_000
+REST_MS: Final = 70_000  # more than the period after which rows that nobody touches are packed
+TICK_MS: Final = 250  # a worker's
 GC_THRESHOLDS: Final = (100_000, 20, 50)  # those of workers
 WAVES: Final = 20  # with their ticks 25 minutes: nobody's silence lasts half an hour
 FEATURES: Final = ("alert rules", "circuit breakers", "prices", "sequence numbers")
@@ -154,6 +155,13 @@ class Stages:
         for second in self.second:
             second.tick(now_ms)
 
+    def rest(self, now_ms: int) -> int:
+        """Let a period pass in which nothing is touched, tick by tick as a worker does; return its end."""
+        end_ms = now_ms + REST_MS
+        for at_ms in range(now_ms, end_ms, TICK_MS):
+            self.tick(at_ms)
+        return end_ms
+
     def _flush(self, batches: list[list[Record]]) -> None:
         begun = time.thread_time_ns()
         sends = []
@@ -247,11 +255,9 @@ def memory(sessions: int) -> dict[str, Any]:
         numbers = range(first, min(first + wave, sessions))
         done += stages.run(source.each(LIFE, numbers))
         hot = hot or (process.memory_info().rss - before) / len(numbers)
-        now_ms += PACK_TICK_MS
-        stages.tick(now_ms)
+        now_ms = stages.rest(now_ms)
     for _ in range(2):
-        now_ms += PACK_TICK_MS
-        stages.tick(now_ms)
+        now_ms = stages.rest(now_ms)
     assert stages.applied() == done == sessions * LIFE, "an event was not counted"
     gc.collect()
     rested = (process.memory_info().rss - before) / sessions
