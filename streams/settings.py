@@ -135,7 +135,7 @@ class Settings(SessionSettings, OutputSettings, IngestSettings):
     flush_busy_ms: int = Field(
         default=500, ge=1, le=60_000, description="The same at full load: larger flushes cost less per event."
     )
-    flush_limit_ms: int = Field(default=2_000, ge=1, le=60_000, description="No change waits longer, whatever waits.")
+    flush_limit_ms: int = Field(default=2_000, ge=1, le=60_000, description="No change waits longer than this.")
     flush_records: int = Field(
         default=200_000, ge=1, le=10_000_000, description="Records per transaction at most; what a crash reads again."
     )

@@ -3,13 +3,13 @@
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
-from bench.micro import reference
+from bench.micro import cpu_ns, reference
 
-REFERENCE_S: Final = 0.001  # of the benchmarks' reference loop, on a machine that limits in ms are meant for
+REFERENCE_NS: Final = 1_000_000  # of the benchmarks' reference loop, on a machine that limits in ms are meant for
 
 
 class Held:
@@ -59,13 +59,7 @@ def what_others_left_set_aside() -> Iterator[None]:
 
 def slowness() -> float:
     """Return how many times slower than what limits in ms are given for this machine computes now; never below 1."""
-    return max(1.0, min(_cpu_s(reference) for _ in range(10)) / REFERENCE_S)
-
-
-def _cpu_s(work: Callable[[], object]) -> float:
-    begun_s = time.thread_time()
-    work()
-    return time.thread_time() - begun_s
+    return max(1.0, min(cpu_ns(reference) for _ in range(10)) / REFERENCE_NS)
 
 
 def longest_step_s(steps: Iterable[object]) -> float:

@@ -11,6 +11,7 @@ K = TypeVar("K", bound=Hashable)
 
 # Five requests and their answers in asyncio: 1.1 to 1.7 ms of CPU per transaction, whatever it carries.
 TRANSACTION_CPU_MS: Final = 1.5
+# Behind a backlog a flush may wait for this share of what the records have waited: a fourth as many take 14 % less CPU.
 CATCH_UP: Final = 0.25
 TURNS: Final = 5  # how much longer work may wait while others move: a chunk waits behind those of all partitions
 

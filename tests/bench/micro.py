@@ -278,8 +278,8 @@ def measure(chosen: Iterable[Work], rounds: int = ROUNDS) -> list[Found]:
         for work in chosen:
             best = loop = 1 << 62
             for _ in range(rounds):
-                loop = min(loop, _cpu_ns(reference))
-                best = min(best, _cpu_ns(work.make()))
+                loop = min(loop, cpu_ns(reference))
+                best = min(best, cpu_ns(work.make()))
             found.append(Found(work, (best / work.calls) / (loop / TURNS), best / work.calls))
     finally:
         gc.enable()
@@ -299,7 +299,8 @@ def hold(chosen: Iterable[Work], rounds: int = ROUNDS) -> list[Found]:
     return found
 
 
-def _cpu_ns(run: Run) -> int:
+def cpu_ns(run: Run) -> int:
+    """Return the processor time that a run takes of this thread."""
     begun = time.thread_time_ns()
     run()
     return time.thread_time_ns() - begun
