@@ -2,8 +2,7 @@
 
 from hypothesis import strategies as st
 
-from streams.fold.ledger import Account
-from streams.fold.session import Loop, Pane, SessionRow, ToolTotals, Trail
+from streams.fold.session import Account, Loop, Pane, SessionRow, ToolTotals, Trail
 
 count = st.integers(0, 2**53)
 text = st.text(max_size=8)

@@ -6,7 +6,8 @@ Never changes a lifetime number: a reset can be looked behind for ever, and noth
 from collections.abc import Iterable
 from typing import Final
 
-from streams.fold.rollup import Baseline, LifetimeHistogram, LifetimeRow, LogBins, ResetOrder, add_lifetime
+from streams.fold.merge import add_lifetime
+from streams.fold.rollup import Baseline, LifetimeHistogram, LifetimeRow, LogBins, ResetOrder
 
 NEVER: Final = Baseline("")
 

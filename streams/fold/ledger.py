@@ -12,25 +12,12 @@ Without an aggregate there is nothing to settle, and only the newest such calls 
 from collections.abc import Iterable
 from typing import Final, NamedTuple, TypeAlias
 
-from msgspec import Struct
-
+from streams.fold.session import Account
 from streams.fold.streamtime import GRACE_MS
 
 CALLS_MAX: Final = 32  # per session; about 50 bytes each as stored, so 1.6 kB of a row at most
 UNCLAIMED_MAX: Final = 4  # calls that are over and have no aggregate yet: one comes with the end of its call or never
 DEPTH_MAX: Final = 16  # calls within calls; deeper ones are not followed
-
-
-class Account(Struct, array_like=True, gc=False):
-    """What was reported beneath one call, and what it said of itself; tokens are input and output together."""
-
-    leaves: int = 0
-    leaf_tokens: int = 0
-    parent: str | None = None
-    done_ms: int = 0  # when the call or its last aggregate came; 0: it still goes on
-    aggregate_tokens: int = -1  # the largest sum reported; −1: none
-    agent: str = ""  # whose the aggregate was
-    tenant: str | None = None
 
 
 Accounts: TypeAlias = dict[str, Account]  # by call id, oldest first

@@ -12,9 +12,8 @@ from typing import Any
 import msgspec
 
 from streams.fold.dedup import MARKS_MAX, Mark
-from streams.fold.ledger import Account
 from streams.fold.packing import pack as packed
-from streams.fold.session import OVERFLOW, PANES_MAX, TOOLS_MAX, SessionRow, decode, pack
+from streams.fold.session import OVERFLOW, PANES_MAX, TOOLS_MAX, Account, SessionRow, decode, pack
 from streams.fold.streamtime import MINUTE_MS
 from streams.fold.trail import LiveTrail, live_trail
 

@@ -7,7 +7,8 @@ A window is the panes that lie in it; sums over closed panes are kept until a pa
 from collections.abc import Iterator
 from typing import Final
 
-from streams.fold.rollup import PaneRow, add_counts, add_pane
+from streams.fold.merge import add_counts, add_pane
+from streams.fold.rollup import PaneRow
 from streams.fold.streamtime import HOUR_MS, MINUTE_MS, PANE_MS
 
 # (pane size, age up to which panes of this size are kept, size of the next coarser pane; 0: dropped)

@@ -9,7 +9,6 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from streams.fold.ledger import Account
 from streams.fold.packing import pack as packed
 
 PANES_MAX: Final = 61  # an hour of minutes, and the one that is open
@@ -60,6 +59,18 @@ class ToolTotals(Struct, array_like=True, gc=False):
     calls: int = 0
     errors: int = 0
     duration_us: int = 0
+
+
+class Account(Struct, array_like=True, gc=False):
+    """What was reported beneath one call, and what it said of itself; tokens are input and output together."""
+
+    leaves: int = 0
+    leaf_tokens: int = 0
+    parent: str | None = None
+    done_ms: int = 0  # when the call or its last aggregate came; 0: it still goes on
+    aggregate_tokens: int = -1  # the largest sum reported; −1: none
+    agent: str = ""  # whose the aggregate was
+    tenant: str | None = None
 
 
 class Loop(Struct, array_like=True, gc=False):

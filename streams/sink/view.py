@@ -18,7 +18,8 @@ from streams.fold.baseline import merge_times, since_reset
 from streams.fold.circuits import GUARDED
 from streams.fold.gauges import GaugeRow, Level, decode_gauge, gauge_of, level_of
 from streams.fold.measure import ALL, CIRCUIT_DENIED, DIMENSIONS, PARTITION
-from streams.fold.rollup import LifetimeHistogram, LifetimeRow, LogBins, PaneRow, decode_lifetime, decode_pane, widen
+from streams.fold.merge import widen
+from streams.fold.rollup import LifetimeHistogram, LifetimeRow, LogBins, PaneRow, decode_lifetime, decode_pane
 from streams.fold.session import OVERFLOW
 from streams.fold.shapes import bounds_of
 from streams.fold.sketch import DURATION_BOUNDS_US

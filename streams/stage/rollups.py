@@ -15,6 +15,7 @@ from streams.errors import InvariantBroken, SequenceGap
 from streams.fold.baseline import absorb, concerns, reset
 from streams.fold.gauges import gauge_of
 from streams.fold.measure import DIMENSIONS, USER, Dimension
+from streams.fold.merge import add_delta, add_pane
 from streams.fold.panes import PaneKey, Panes, due_ms, home
 from streams.fold.rollup import (
     BATCH_SCHEMA,
@@ -24,8 +25,6 @@ from streams.fold.rollup import (
     PaneRow,
     ResetOrder,
     RollupBatch,
-    add_delta,
-    add_pane,
     decode_lifetime,
     decode_pane,
     encode_row,

@@ -5,11 +5,13 @@ Never decides what a record means (the stage does) nor who owns the partition (t
 
 import asyncio
 import contextlib
+import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 from aiokafka import TopicPartition
+from aiokafka.errors import CorruptRecordException
 
 from streams import clock
 from streams.errors import InvariantBroken
@@ -21,11 +23,13 @@ from streams.worker.config import WorkerConfig
 from streams.worker.counters import Counters
 from streams.worker.flush import Writer
 from streams.worker.pace import TRANSACTION_CPU_MS, Budget, Load, Seen, SliceSize, flush_wait_ms
-from streams.worker.transport import Chunk, Sight
+from streams.worker.transport import Chunk, Sight, damaged
 
 # Budget that may be spent at once: what eight partitions need when they all become dirty together.
 _BURST_MS: Final = 40.0
 _LOAD_WINDOW_MS: Final = 500.0
+# A slice of the loop's time is folded in parts, the clock looked at after each.
+PARTS_OF_SLICE: Final = 4
 # An answer older than this says nothing about the log's end now.
 _FRESH_MS: Final = 2_000
 # A broker that has not answered a fetch for so long is away, and waiting for it is no standstill of ours.
@@ -81,7 +85,7 @@ class Partition:
         self._loading: StagePartition | None = None
         self._writer: Writer | None = None
         self._epoch = 0  # of the chunks that may be folded; 0: none
-        self._slice = SliceSize(config.slice_ms)
+        self._slice = SliceSize(config.slice_ms / PARTS_OF_SLICE)
         self._dirty_since_ms: float | None = None
         self._behind_ms = 0.0
         self._flushes = 0
@@ -187,17 +191,15 @@ class Partition:
             return
         if chunk.start != self.position:
             raise InvariantBroken(f"{chunk.tp} is folded up to {self.position}, but the chunk begins at {chunk.start}")
-        records, done = chunk.records, 0
-        while True:
-            part = records[done : done + self._slice.records]
-            self._fold(part)
-            done += len(part)
-            if done >= len(records):
-                break
+        records, began_ms = iter(chunk.records), monotonic_ms()
+        while part := self._next(records):
+            now_ms = self._fold(part)
             self.position = part[-1].offset + 1
-            await asyncio.sleep(0)
-            if chunk.epoch != self._epoch:
-                return
+            if now_ms - began_ms >= self._bench.config.slice_ms:
+                await asyncio.sleep(0)
+                if chunk.epoch != self._epoch:
+                    return
+                began_ms = monotonic_ms()
         self.position = chunk.end  # offsets after the last record hold transaction marks
         self._bench.counters.chunks += 1
         if self._eager:
@@ -279,7 +281,15 @@ class Partition:
             raise InvariantBroken(f"{self!r} is not being loaded")
         return self._loading
 
-    def _fold(self, records: Sequence[SourceRecord]) -> None:
+    def _next(self, records: Iterator[SourceRecord]) -> list[SourceRecord]:
+        """Unpack some records; empty at the end."""
+        try:
+            return list(itertools.islice(records, self._slice.records))
+        except CorruptRecordException as error:
+            raise damaged(self.source, self.position) from error
+
+    def _fold(self, records: Sequence[SourceRecord]) -> float:
+        """Fold some records; return the monotonic time after it."""
         bench, state = self._bench, self._held
         started_ms = monotonic_ms()
         state.feed(records)
@@ -288,9 +298,9 @@ class Partition:
         self._slice.learn(len(records), took_ms)
         bench.counters.fold_ms += took_ms
         bench.counters.records += len(records)
-        if records:
-            self._behind_ms = clock.now_ms() - records[-1].timestamp
+        self._behind_ms = clock.now_ms() - records[-1].timestamp
         self._touch(started_ms)
+        return now_ms
 
     def _touch(self, now_ms: float) -> None:
         if self._dirty_since_ms is None:

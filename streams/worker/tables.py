@@ -11,8 +11,9 @@ from typing import Final, NamedTuple
 from streams.fold import session
 from streams.fold.gauges import Level
 from streams.fold.measure import DIMENSIONS, OUTCOMES
+from streams.fold.merge import add_counts
 from streams.fold.panes import PaneKey
-from streams.fold.rollup import LifetimeRow, PaneRow, add_counts, decode_pane
+from streams.fold.rollup import LifetimeRow, PaneRow, decode_pane
 from streams.fold.session import SessionRow, ToolTotals
 from streams.fold.sketch import quantile
 from streams.sink.view import Group, View

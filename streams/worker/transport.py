@@ -7,7 +7,8 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -15,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import FetchError, FetchResult
 from aiokafka.errors import (
     ConsumerStoppedError,
+    CorruptRecordException,
     OffsetOutOfRangeError,
 )
 from aiokafka.protocol.group import HeartbeatRequest
@@ -38,7 +40,7 @@ class Chunk(NamedTuple):
     epoch: int  # of the seek this reading began with: what was read before the last one is stale
     start: int
     end: int  # exclusive
-    records: Sequence[SourceRecord]
+    records: Iterable[SourceRecord]  # unpacked as they are taken, once; an error of the log's bytes is raised then
 
 
 class Sight(NamedTuple):
@@ -209,26 +211,25 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
             if isinstance(result, FetchError):
                 self._raise(result)
             elif result.check_assignment(tp):
-                chunks.append(self._chunk(tp, result))
-        return [chunk for chunk in chunks if chunk.records]
+                chunk = self._chunk(tp, result)
+                if chunk is not None:
+                    chunks.append(chunk)
+        return chunks
 
-    def _chunk(self, tp: TopicPartition, result: FetchResult) -> Chunk:
-        """Unpack a fetch result without making a ConsumerRecord of each record.
-
-        Fast on purpose: 0.66 instead of 1.84 µs per record (tests/worker/test_transport.py compares with the library's
-        own way). Aborted transactions and control marks are left out by the library's generator as ever.
-        """
-        unpacked = result._partition_records
-        unpacked._consumer_record = _as_it_is
-        records = list(unpacked._records_iterator)
-        result._update_position()
-        cursor, end = self._cursors[tp], unpacked.next_fetch_offset
+    def _chunk(self, tp: TopicPartition, result: FetchResult) -> Chunk | None:
+        """Open a fetch result; None when it holds marks only, which the next chunk covers."""
+        records, end = unpacked(result)
+        cursor = self._cursors[tp]
         start, _ = cursor.reached
-        if not records:  # marks only: the next chunk covers them
+        try:
+            first = next(records, None)
+        except CorruptRecordException as error:
+            raise damaged(tp, start) from error
+        if first is None:
             cursor.reached = start, end
-            return Chunk(tp, cursor.epoch, start, start, records)
+            return None
         cursor.reached = end, end
-        return Chunk(tp, cursor.epoch, start, end, records)
+        return Chunk(tp, cursor.epoch, start, end, itertools.chain((first,), records))
 
     def _raise(self, result: FetchError) -> None:
         try:
@@ -262,6 +263,49 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
 
     async def _in_thread(self, work: Coroutine[Any, Any, _T]) -> _T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.thread_loop))
+
+
+class _Batches:
+    """The batches of a fetch result, read ahead: their heads say where it ends."""
+
+    def __init__(self, records: Any) -> None:
+        self.end: int | None = None  # None: there is no batch
+        self._left: deque[Any] = deque()
+        while records.has_next():
+            self._left.append(records.next_batch())
+        if self._left:
+            self.end = self._left[-1].next_offset
+
+    def has_next(self) -> bool:
+        return bool(self._left)
+
+    def next_batch(self) -> Any:
+        return self._left.popleft()
+
+
+def unpacked(result: FetchResult) -> tuple[Iterator[SourceRecord], int]:
+    """Return the records of a fetch result and the offset behind it, from which the next fetch begins already.
+
+    Fast on purpose: no ConsumerRecord is made of a record, and each is unpacked only when it is taken, so that it is
+    still in the processor's cache when it is decoded: 1.0 instead of 1.3 µs for both, and 1.2 µs less than the
+    library's own way (tests/worker/test_transport.py compares the two).  Aborted transactions and marks are left out
+    by the library's generator as ever.
+    """
+    opened = result._partition_records
+    opened._consumer_record = _as_it_is
+    opened._records = batches = _Batches(opened._records)
+    end = opened.next_fetch_offset if batches.end is None else batches.end
+    result._assignment.state_value(result._topic_partition).consumed_to(end)
+    return opened._records_iterator, end
+
+
+def damaged(tp: TopicPartition, offset: int) -> EdgeError:
+    """Say that bytes of the log are not what was written."""
+    return EdgeError(
+        f"a batch from offset {offset} on of {tp.topic} partition {tp.partition} came damaged (its CRC is wrong). "
+        "Restart this worker: should it come damaged again, the broker's log is, and has to be restored from a replica",
+        retryable=True,
+    )
 
 
 def _as_it_is(_: TopicPartition, record: SourceRecord) -> SourceRecord:
@@ -329,4 +373,4 @@ class Transport(driver.Transport):  # type: ignore[misc]  # Faust carries no typ
     Consumer = Consumer
 
 
-__all__ = ["Chunk", "Consumer", "ConsumerThread", "Sight", "Transport"]
+__all__ = ["Chunk", "Consumer", "ConsumerThread", "Sight", "Transport", "damaged", "unpacked"]

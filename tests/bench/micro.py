@@ -32,7 +32,7 @@ from pages import settle  # noqa: E402  as above
 from streams.event import codec  # noqa: E402  as above
 from streams.event.redact import REDACTOR  # noqa: E402  as above
 from streams.feed import encode  # noqa: E402  as above
-from streams.fold import apply, cells, dedup, live, rollup, sketch  # noqa: E402  as above
+from streams.fold import apply, cells, dedup, live, merge, rollup, sketch  # noqa: E402  as above
 from streams.fold.norms import Norms  # noqa: E402  as above
 from streams.rule.book import AlertBook  # noqa: E402  as above
 from streams.rule.defaults import default_rules  # noqa: E402  as above
@@ -106,7 +106,7 @@ def works() -> list[Work]:
         Work("fold.apply", EVENTS, 25.0, made.apply),
         Work("fold.live", len(made.packed), 100.0, made.unpack),
         Work("fold.cells", EVENTS, 25.0, made.deltas_of_cells),
-        Work("fold.rollup", len(made.deltas), 66.0, made.add_deltas),
+        Work("fold.merge", len(made.deltas), 66.0, made.add_deltas),
         Work("fold.dedup", 2 * EVENTS, 6.0, made.repeat),
         Work("fold.sketch", EVENTS, 3.5, made.bins),
         Work("rule.book", len(made.readings), 65.0, made.touch),
@@ -196,7 +196,7 @@ class Material:
 
         def run() -> None:
             for row, pane, delta in parts:
-                rollup.add_delta(row, pane, delta)
+                merge.add_delta(row, pane, delta)
 
         return run
 

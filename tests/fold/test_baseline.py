@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.fold.baseline import absorb, concerns, created_ms, merge_times, reset, reset_ms, since_reset
-from streams.fold.rollup import Delta, LifetimeRow, ResetOrder, add_delta, decode_lifetime, encode_row
+from streams.fold.merge import add_delta
+from streams.fold.rollup import Delta, LifetimeRow, ResetOrder, decode_lifetime, encode_row
 
 NAMES = ("events", "errors", "tool_duration")
 SUMS = NAMES[:2]

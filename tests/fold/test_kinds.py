@@ -16,7 +16,8 @@ from streams.fold.families import FAMILIES
 from streams.fold.kinds import CONTRIBUTE
 from streams.fold.live import LiveRow
 from streams.fold.measure import CIRCUIT_MEASURES, DIMENSIONS, RARE
-from streams.fold.rollup import Delta, LifetimeRow, PaneRow, add_delta
+from streams.fold.merge import add_delta
+from streams.fold.rollup import Delta, LifetimeRow, PaneRow
 from streams.fold.shapes import SHAPES, bounds_of
 
 T0: Final = 1_763_724_000_000

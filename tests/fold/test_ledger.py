@@ -15,7 +15,6 @@ from streams.fold.cells import Cells
 from streams.fold.ledger import (
     CALLS_MAX,
     UNCLAIMED_MAX,
-    Account,
     Accounts,
     Settled,
     add_aggregate,
@@ -25,7 +24,7 @@ from streams.fold.ledger import (
     end_call,
 )
 from streams.fold.live import LiveRow, unpack
-from streams.fold.session import SessionRow
+from streams.fold.session import Account, SessionRow
 from streams.fold.streamtime import GRACE_MS
 
 T0: Final = 1_763_724_000_000

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.fold.merge import add_delta
 from streams.fold.panes import LADDER, Panes, due_ms, home
-from streams.fold.rollup import Delta, LifetimeRow, add_delta
+from streams.fold.rollup import Delta, LifetimeRow
 from streams.fold.sketch import bin_of
 from streams.fold.streamtime import HOUR_MS, MINUTE_MS, PANE_MS
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.fold.merge import add_delta, add_pane
 from streams.fold.rollup import (
     Delta,
     Histogram,
@@ -15,8 +16,6 @@ from streams.fold.rollup import (
     PaneHistogram,
     PaneRow,
     RollupBatch,
-    add_delta,
-    add_pane,
     decode_lifetime,
     decode_pane,
     encode_row,

@@ -8,7 +8,8 @@ import msgspec
 from pages import promtool, series, settle, value
 
 from streams.fold.baseline import created_ms, reset, since_reset
-from streams.fold.rollup import Delta, LifetimeRow, ResetOrder, add_delta, encode_row
+from streams.fold.merge import add_delta
+from streams.fold.rollup import Delta, LifetimeRow, ResetOrder, encode_row
 from streams.fold.session import OVERFLOW
 from streams.sink.document import as_json
 from streams.sink.exposition import Page

@@ -96,9 +96,18 @@ def test_a_slice_takes_the_loop_for_the_target_time() -> None:
     slices = SliceSize(8.0)
 
     for _ in range(50):
+        slices.learn(slices.records, slices.records * 0.04)
+
+    assert 190 <= slices.records <= 210
+
+
+def test_a_slice_of_cheap_records_stays_in_the_cache() -> None:
+    slices = SliceSize(8.0)
+
+    for _ in range(50):
         slices.learn(slices.records, slices.records * 0.004)
 
-    assert 1900 <= slices.records <= 2100
+    assert SliceSize.LARGEST == slices.records
 
 
 def test_a_slice_of_expensive_records_is_small_but_never_empty() -> None:

@@ -1,13 +1,14 @@
 """What a partition folds, drops and refuses, and when time passes for it: without a broker."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import CorruptRecordException
 
-from streams.errors import InvariantBroken
+from streams.errors import EdgeError, InvariantBroken
 from streams.stage.plan import Plan, Row, SourceRecord
 from streams.topology import SESSIONS_STAGE
 from streams.worker.config import WorkerConfig
@@ -119,8 +120,19 @@ async def test_a_chunk_that_does_not_follow_is_an_end() -> None:
     assert [] == scene.stage.slices
 
 
+async def test_a_batch_that_came_damaged_ends_the_worker_with_its_place() -> None:
+    def damaged() -> Iterator[Record]:
+        yield from (Record(offset) for offset in range(100, 116))
+        raise CorruptRecordException
+
+    scene = Scene()
+
+    with pytest.raises(EdgeError, match=r"a batch from offset 100 on of agent\.events partition 0 came damaged"):
+        await scene.partition.feed(chunk(100, 300, ())._replace(records=damaged()))
+
+
 async def test_a_large_chunk_is_folded_in_slices() -> None:
-    scene = Scene(slice_ms=0.2)
+    scene = Scene(slice_ms=0.0)
 
     await scene.partition.feed(chunk(100, 300, range(100, 300)))
 
@@ -129,7 +141,7 @@ async def test_a_large_chunk_is_folded_in_slices() -> None:
 
 
 async def test_a_partition_that_is_revoked_within_a_chunk_stands_where_its_state_does() -> None:
-    scene = Scene(slice_ms=0.2)
+    scene = Scene(slice_ms=0.0)
     feeding = scene.partition.feed(chunk(100, 300, range(100, 300)))
     feeding.send(None)  # up to the first pause
 

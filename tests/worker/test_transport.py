@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
+from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
-from streams.worker.transport import _as_it_is
+from streams.worker.transport import unpacked
 
 TP = TopicPartition("agent.rollups", 0)
 PRODUCER, DEAD_PRODUCER = 1, 2
@@ -59,9 +60,9 @@ LOGS = {
 }
 
 
-def fetched(log: bytes) -> tuple[FetchResult, Assignment]:
+def fetched(log: bytes, *, check: bool = False) -> tuple[FetchResult, Assignment]:
     assignment = Assignment()
-    records = PartitionRecords(TP, MemoryRecords(log), [(DEAD_PRODUCER, 0)], 0, None, None, False, 1)
+    records = PartitionRecords(TP, MemoryRecords(log), [(DEAD_PRODUCER, 0)], 0, None, None, check, 1)
     return FetchResult(TP, assignment=assignment, partition_records=records, backoff=0), assignment
 
 
@@ -75,18 +76,33 @@ def test_a_chunk_is_what_the_library_returns(log: bytes) -> None:
     ours, our_position = fetched(log)
     expected = shown(theirs.getall())
 
-    ours._partition_records._consumer_record = _as_it_is
-    records = list(ours._partition_records._records_iterator)
-    ours._update_position()
+    records, end = unpacked(ours)
 
+    assert end == our_position.position  # the next fetch does not wait for the records
     assert expected == shown(records)
-    assert their_position.position == our_position.position == ours._partition_records.next_fetch_offset
+    assert their_position.position == end == ours._partition_records.next_fetch_offset
 
 
 def test_records_of_an_aborted_transaction_never_reach_a_chunk() -> None:
-    ours, _ = fetched(LOGS["aborted"])
-    ours._partition_records._consumer_record = _as_it_is
+    records, _ = unpacked(fetched(LOGS["aborted"])[0])
 
-    values = [record.value for record in itertools.chain(ours._partition_records._records_iterator)]
+    assert [b"a"] == [record.value for record in records]
 
-    assert [b"a"] == values
+
+def test_a_fetch_that_brought_nothing_leaves_the_position_alone() -> None:
+    result, position = fetched(b"")
+
+    records, end = unpacked(result)
+
+    assert ([], 0, 0) == (list(records), end, position.position)
+
+
+def test_damaged_bytes_are_an_error_when_their_records_are_taken() -> None:
+    damaged = bytearray(batch(0, [b"a", b"b"]) + batch(2, [b"c"]))
+    damaged[-1] ^= 1
+    records, end = unpacked(fetched(bytes(damaged), check=True)[0])
+
+    assert 3 == end
+    assert [b"a", b"b"] == [record.value for record in itertools.islice(records, 2)]
+    with pytest.raises(CorruptRecordException):
+        next(records)

@@ -13,7 +13,8 @@ from rich.text import Text
 from streams.clock import now_ms
 from streams.errors import ConfigError
 from streams.fold.measure import DIMENSIONS
-from streams.fold.rollup import PaneRow, add_sums
+from streams.fold.merge import add_sums
+from streams.fold.rollup import PaneRow
 from streams.fold.spending import DAY_MS
 from streams.rule.amount import DURATION_SHAPE, duration_ms, duration_text
 from streams.sink.advice import ADVICE, Figures, Given, advise, evidence
