@@ -68,7 +68,7 @@ EMITTER: Final = (
     ),
     EmitterVariable(
         EMITTER_PREFIX + "COMPRESSION", "compression", "auto", None,
-        "How records are compressed; auto is lz4 where its library is installed, else gzip.",
+        "How records are compressed; auto is zstd, which needs brokers of Kafka 2.1 or later.",
     ),
     EmitterVariable(
         EMITTER_PREFIX + "SEND_TIMEOUT_MS", "send_timeout_ms", "30000", (1_000, None),

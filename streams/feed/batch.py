@@ -3,14 +3,15 @@
 Never reorders the events of one key, never splits one, and never looks at a clock: `now_ms` is an argument.
 """
 
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
 from streams.errors import ConfigError
 from streams.event.codec import EVENTS_PER_RECORD_MAX, RECORD_BYTES_MAX
-from streams.event.model import Degraded, Envelope, Error, Guard, SessionEnd
+from streams.event.model import KINDS, Degraded, Envelope, Error, Guard, SessionEnd
 
 AGE_MS_MAX: Final = 30_000
 # Somebody waits for these: an alert, a breaker or the end of a session hangs on them.
@@ -18,9 +19,16 @@ URGENT_KINDS: Final[frozenset[type[Envelope]]] = frozenset({Error, Degraded, Gua
 _ARRAY_BYTES: Final = 2  # the brackets; each event costs one more, for its comma
 
 
+# None: the status decides.  Asking a kind for a status that it has not costs an exception, 0.4 µs.
+_URGENT: Final[Mapping[type[Envelope], bool | None]] = {
+    kind: kind in URGENT_KINDS or (None if "status" in kind.__struct_fields__ else False) for kind in KINDS.values()
+}
+
+
 def urgent(event: Envelope) -> bool:
     """Must this event, and what its session has waiting, go at once?"""
-    return type(event) in URGENT_KINDS or getattr(event, "status", "success") != "success"
+    known = _URGENT.get(type(event))
+    return getattr(event, "status", "success") != "success" if known is None else known
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +100,9 @@ class Batcher:
 
     def __init__(self, policy: BatchPolicy) -> None:
         self._policy = policy
-        # In the order they were opened, which is the order they become due in.
-        self._open: dict[str, _Open] = {}
+        # In the order they were opened, which is the order they become due in.  A plain dict would look for its first
+        # key through all that were taken out before it.
+        self._open: OrderedDict[str, _Open] = OrderedDict()
         self._closed: list[Record] = []
         self.events = 0
         self.size_bytes = 0

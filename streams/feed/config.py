@@ -32,7 +32,7 @@ _log: Final = logging.getLogger("streams.feed")
 class EmitterConfig:
     """Everything an emitter needs; a value out of bounds raises ConfigError with every fault.
 
-    `redactor` None sends free text as it is. `compression` auto is lz4 where its library is installed, else gzip.
+    `redactor` None sends free text as it is. `compression` auto is zstd (Kafka 2.1 or later).
     """
 
     bootstrap_servers: str = "localhost:9092"

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.codec import has_lz4
 from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.partitioner import DefaultPartitioner
 
 from streams.errors import EdgeError
 from streams.feed.batch import Record
+from streams.feed.compression import compression
 from streams.feed.config import EmitterConfig
 from streams.feed.ending import ended, started
 from streams.feed.outlet import THREAD_NAME, TooLargeError
@@ -45,7 +45,7 @@ class KafkaOutlet:
                 client_id="agent-streams-emitter",
                 enable_idempotence=True,
                 acks="all",
-                compression_type=_compression(config.compression),
+                compression_type=compression(config.compression),
                 max_batch_size=BATCH_BYTES_MAX,
                 max_request_size=BATCH_BYTES_MAX,
                 request_timeout_ms=config.send_timeout_ms,
@@ -115,9 +115,3 @@ for _name in (
     "aiokafka.producer.sender",
 ):
     logging.getLogger(_name).addFilter(_hush)
-
-
-def _compression(wanted: str) -> str | None:
-    if wanted == "auto":
-        return "lz4" if has_lz4() else "gzip"
-    return None if wanted == "none" else wanted

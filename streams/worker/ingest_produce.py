@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.codec import has_lz4
 from aiokafka.errors import KafkaError
 
 from streams.errors import EdgeError
 from streams.feed.batch import Record
+from streams.feed.compression import compression
 from streams.feed.ending import ended, started
 from streams.worker.connection import KafkaConnection, edge_errors, told_to_stop
 
@@ -102,7 +102,7 @@ class Producing:
                 enable_idempotence=True,
                 acks="all",
                 linger_ms=_LINGER_MS,
-                compression_type="lz4" if has_lz4() else "gzip",
+                compression_type=compression(),
                 max_batch_size=REQUEST_BYTES_MAX,
                 max_request_size=REQUEST_BYTES_MAX,
             )

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.codec import has_lz4
 from aiokafka.errors import ProducerFenced
 from prometheus_client.exposition import choose_encoder
 
 from streams.errors import EdgeError, Fenced
 from streams.event.redact import REDACTOR, Redactor
 from streams.feed.batch import Record
+from streams.feed.compression import compression
 from streams.feed.ending import started
 from streams.topology import EVENTS
 from streams.worker.connection import KafkaConnection, edge_errors, told_to_stop
@@ -202,7 +202,7 @@ class _Reading(ConsumerRebalanceListener):  # type: ignore[misc]  # no type info
             client_id="agent-streams-ingest-otlp",
             transactional_id=name,
             transaction_timeout_ms=TRANSACTION_MS,
-            compression_type="lz4" if has_lz4() else "gzip",
+            compression_type=compression(),
             max_batch_size=REQUEST_BYTES_MAX,
             max_request_size=REQUEST_BYTES_MAX,
         )
