@@ -38,6 +38,9 @@ from streams.worker.connection import told_to_stop
 _BATCH_BYTES: Final = 900_000
 # A single record may be as large as the largest topic allows (rollups: 8 MB).
 _REQUEST_BYTES: Final = 8 * 1024 * 1024
+# A broker that still ends the last transaction asks for the next step again, in one flush of forty: aiokafka's own
+# 100 ms would be what the slowest alerts wait for.
+_RETRY_BACKOFF_MS: Final = 20
 _CLOSE_S: Final = 1.0
 _FENCED: Final = (ProducerFenced, InvalidProducerEpoch)
 HOPELESS: Final = (
@@ -83,6 +86,7 @@ class Writer:
             request_timeout_ms=self._config.request_timeout_ms,
             max_batch_size=_BATCH_BYTES,
             max_request_size=_REQUEST_BYTES,
+            retry_backoff_ms=_RETRY_BACKOFF_MS,
         )
         self._watch_for_doubt(producer)
         try:

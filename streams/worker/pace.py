@@ -21,7 +21,7 @@ class Pace:
     """How long a change may wait for its flush, by load; `share` is what flushing may take of a core."""
 
     idle_ms: float = 50.0
-    gather_ms: float = 20.0  # an eager stage waits this long for the inputs that come together
+    gather_ms: float = 10.0  # an eager stage waits this long for the inputs that come together
     busy_ms: float = 500.0
     limit_ms: float = 2000.0  # no change waits longer, whatever the budget says and however old the records are
     pending_limit: int = 200_000  # records; bounds a transaction, and what a crash replays
@@ -90,10 +90,10 @@ class Budget:
         self._refill(now_ms)
         self._left_ms -= cost_ms
 
-    def wait_ms(self, *, now_ms: float) -> float:
-        """Return how long until something is left."""
+    def wait_ms(self, *, now_ms: float, overdraft_ms: float = 0.0) -> float:
+        """Return how long until something is left, or until no more than `overdraft_ms` is missing."""
         self._refill(now_ms)
-        return max(0.0, -self._left_ms / self._share)
+        return max(0.0, -(self._left_ms + overdraft_ms) / self._share)
 
     def _refill(self, now_ms: float) -> None:
         self._left_ms = min(self._burst_ms, self._left_ms + (now_ms - self._at_ms) * self._share)

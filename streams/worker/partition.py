@@ -27,6 +27,8 @@ from streams.worker.transport import Chunk, Sight, damaged
 
 # Budget that may be spent at once: what eight partitions need when they all become dirty together.
 _BURST_MS: Final = 40.0
+# What an eager stage may overdraw it by, so that the stage before it waits instead: alerts hang on the later one.
+_OVERDRAFT_MS: Final = 40.0
 _LOAD_WINDOW_MS: Final = 500.0
 # A slice of the loop's time is folded in parts, the clock looked at after each.
 PARTS_OF_SLICE: Final = 4
@@ -224,13 +226,14 @@ class Partition:
             state, writer = self._state, self._writer
             if state is None or writer is None or self._dirty_since_ms is None:
                 return
-            started_ms = monotonic_ms()
+            started_ms, cpu_ms = monotonic_ms(), _cpu_ms()
             state.pass_over(self.position)
             plan = state.plan()
             self._dirty_since_ms = None
             encoded_ms = monotonic_ms()
             self._bench.counters.encode_ms += encoded_ms - started_ms
-            self._bench.budget.spend(encoded_ms - started_ms, now_ms=encoded_ms)
+            # CPU time, not what passed: others may have the core or the interpreter meanwhile.
+            self._bench.budget.spend(_cpu_ms() - cpu_ms, now_ms=encoded_ms)
             if plan is not None:
                 await self._write(writer, plan)
             self._flushes += 1
@@ -333,7 +336,7 @@ class Partition:
             eager=self._eager,
             load=self._bench.load.value,
             behind_ms=0.0 if drained else self._behind_ms,
-            budget_ms=self._bench.budget.wait_ms(now_ms=now_ms),
+            budget_ms=self._bench.budget.wait_ms(now_ms=now_ms, overdraft_ms=_OVERDRAFT_MS if self._eager else 0.0),
         )
 
     async def _write(self, writer: Writer, plan: Plan) -> None:

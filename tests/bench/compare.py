@@ -130,7 +130,7 @@ class Arena:
         try:
             group = f"{self.prefix}workers"
             figures = measure(
-                run, lambda: sum(self.broker.committed(group, self.topic).values()), len(self.events), "ours"
+                [run], lambda: sum(self.broker.committed(group, self.topic).values()), len(self.events), "ours"
             )
             truth = recount(self.events, listed_cost)
             eventually(lambda: totals(self.broker, self.prefix)[1] == truth[1], timeout_s=60, what="our second stage")

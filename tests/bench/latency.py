@@ -1,6 +1,7 @@
 """How long from the emitter's call until a consumer holds the alert?  Both stages, default settings, under load.
 
     python tests/bench/latency.py                   10,000 events/s beside it, 120 probes
+    python tests/bench/latency.py --compiled        the same with the path of an event compiled, as in the image
 
 A probe is a tool nobody has heard of whose calls fail: the eleventh failure breaks the default rule ToolFailing.  The
 clock runs from that emit to the moment a read_committed consumer has the firing alert.  Emitter, load, worker, broker
@@ -24,7 +25,8 @@ from typing import Final
 ROOT: Final = Path(__file__).parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from confluent_kafka import Consumer  # noqa: E402  the path is set above
+from compiled import build  # noqa: E402  the path is set above
+from confluent_kafka import Consumer  # noqa: E402  as above
 from fleet import Fleet  # noqa: E402  as above
 from harness import Broker, eventually  # noqa: E402  as above
 from msgspec.structs import force_setattr  # noqa: E402  as above
@@ -101,6 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=int, default=10_000)
     parser.add_argument("--probes", type=int, default=120)
+    parser.add_argument("--compiled", action="store_true", help="compile the worker's path of an event first")
     parser.add_argument("--load", nargs=2, metavar=("BOOTSTRAP", "PREFIX"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.load:
@@ -110,18 +113,21 @@ def main() -> None:
     started: list[subprocess.Popen[bytes]] = []
     stop = threading.Event()
     try:
+        code = build(folder) if options.compiled else ROOT
         bootstrap, prefix = kafka.start(), "latency."
         environment = {
             **os.environ,
             "AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS": bootstrap,
             "AGENT_STREAMS_TOPIC_PREFIX": prefix,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(code),
         }
         command = [sys.executable, "-m", "streams"]
         topics = [*command, "topics", "create", "--partitions", "events=4", "--partitions", "rollups=2"]
         subprocess.run(topics, env=environment, check=True, stdout=subprocess.DEVNULL)
         with (folder / "worker.log").open("wb") as log:
-            started.append(subprocess.Popen([*command, "worker"], env=environment, stderr=log))
+            # Not from here: `python -m` looks into the current folder first.
+            worker = subprocess.Popen([*command, "worker"], env=environment, stderr=log, cwd=folder)
+            started.append(worker)
         loader = [sys.executable, __file__, "--rate", str(options.rate), "--load", bootstrap, prefix]
         started.append(subprocess.Popen(loader, env=environment))
         broker = Broker(bootstrap)
@@ -142,7 +148,8 @@ def main() -> None:
         waits = sorted((arrived[number] - at) * 1000 for number, at in emitted.items() if number >= 5)
         quantiles = statistics.quantiles(waits, n=100, method="inclusive")
         print(
-            f"emit to alert, {options.rate} events/s, {len(waits)} probes: p50 {quantiles[49]:.0f} ms, "
+            f"emit to alert, {options.rate} events/s, {'compiled' if options.compiled else 'plain Python'}, "
+            f"{len(waits)} probes: p50 {quantiles[49]:.0f} ms, "
             f"p95 {quantiles[94]:.0f} ms, p99 {quantiles[98]:.0f} ms, max {waits[-1]:.0f} ms"
         )
     finally:

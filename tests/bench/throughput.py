@@ -4,6 +4,7 @@
     python tests/bench/throughput.py --per-record 50        the same events, 50 to a record
     python tests/bench/throughput.py --faust 40000          and stock Faust beside it, on the same broker
     python tests/bench/throughput.py --compiled             our worker with the path of an event compiled
+    python tests/bench/throughput.py --workers 2            a group of two, on a core each
 
 The events are published first.  Time and CPU run from the first commit seen to the moment both stages have finished;
 a run whose totals differ from a plain recount prints no figure and ends with 1.
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,20 +73,21 @@ def records(events: Iterable[dict[str, Any]], per_record: int) -> Iterator[tuple
 
 
 class Measured:
-    """Wall and CPU seconds of a process between two moments."""
+    """Wall seconds, and CPU seconds of some processes, between two moments."""
 
-    def __init__(self, pid: int) -> None:
-        self._process = psutil.Process(pid)
+    def __init__(self, *pids: int) -> None:
+        self._processes = [psutil.Process(pid) for pid in pids]
         self._begun = (time.perf_counter(), self._cpu())
 
     def _cpu(self) -> float:
-        used = self._process.cpu_times()
-        return float(used.user + used.system)
+        used = [process.cpu_times() for process in self._processes]
+        return float(sum(each.user + each.system for each in used))
 
     def end(self) -> dict[str, float]:
         """Return seconds since the beginning, and the resident memory now."""
         wall, cpu = time.perf_counter() - self._begun[0], self._cpu() - self._begun[1]
-        return {"wall_s": wall, "cpu_s": cpu, "rss_mb": self._process.memory_info().rss / 1e6}
+        rss_bytes = sum(process.memory_info().rss for process in self._processes)
+        return {"wall_s": wall, "cpu_s": cpu, "rss_mb": rss_bytes / 1e6}
 
 
 class Run:
@@ -113,15 +115,16 @@ class Run:
         self.process.wait(60)
 
 
-def measure(run: Run, done: Callable[[], int], whole: int, what: str) -> dict[str, float]:
+def measure(runs: Sequence[Run], done: Callable[[], int], whole: int, what: str) -> dict[str, float]:
     """Wait for the first progress, then for the end of the work; return the rate."""
 
     def progress() -> int:
-        run.lives()
+        for run in runs:
+            run.lives()
         return done()
 
     begun = eventually(progress, timeout_s=120, what=f"{what} to begin")
-    measured = Measured(run.process.pid)
+    measured = Measured(*(run.process.pid for run in runs))
     eventually(lambda: progress() >= whole, timeout_s=1200, what=f"{what} to finish")
     figures = measured.end()
     count = whole - begun
@@ -129,9 +132,12 @@ def measure(run: Run, done: Callable[[], int], whole: int, what: str) -> dict[st
 
 
 def ours(
-    broker: Broker, events: list[dict[str, Any]], per_record: int, core: int, folder: Path, code: Path
+    broker: Broker, events: list[dict[str, Any]], per_record: int, cores: Sequence[int], folder: Path, code: Path
 ) -> dict[str, float]:
-    """Run our worker over the events; `code` is where its package lies."""
+    """Run our workers over the events, one on each of `cores`; `code` is where their package lies.
+
+    One worker begins with all events published; several are a group before the first is.
+    """
     prefix = f"bench-{uuid.uuid4().hex[:8]}."
     command = [sys.executable, "-m", "streams"]
     environment = {
@@ -140,20 +146,25 @@ def ours(
         "PYTHONPATH": str(code),
     }
     subprocess.run([*command, "topics", "create"], env={**os.environ, **environment}, check=True, stdout=sys.stderr)
-    count = broker.publish(f"{prefix}events", records(events, per_record))
-    per = len(events) / count
-    run = Run([*command, "worker"], core, environment, folder / "worker.log")
+    alone = len(cores) == 1
+    count = broker.publish(f"{prefix}events", records(events, per_record)) if alone else 0
+    runs = [Run([*command, "worker"], core, environment, folder / f"worker-{core}.log") for core in cores]
     try:
+        if not alone:
+            eventually(lambda: broker.members(f"{prefix}workers") == len(cores), timeout_s=60, what="the group to form")
+            count = broker.publish(f"{prefix}events", records(events, per_record))
+        per = len(events) / count
 
         def progress() -> int:
             return int(sum(broker.committed(f"{prefix}workers", f"{prefix}events").values()) * per)
 
-        figures = measure(run, progress, len(events), "the worker")
+        figures = measure(runs, progress, len(events), "the workers")
         sessions, tools = recount(events, listed_cost)
         eventually(lambda: totals(broker, prefix)[1] == tools, timeout_s=30, what="the second stage's totals")
         exact = totals(broker, prefix) == (sessions, tools)
     finally:
-        run.stop()
+        for run in runs:
+            run.stop()
     if not exact:
         sys.exit("the totals are wrong: no figure")
     return figures
@@ -186,7 +197,7 @@ def faust_over(
             first = written(broker, sessions)
             return first if first < len(events) or written(broker, tools) >= ends else len(events) - 1
 
-        figures = measure(run, progress, len(events), "stock Faust")
+        figures = measure([run], progress, len(events), "stock Faust")
         exact = (faust_rows(broker, sessions), faust_rows(broker, tools)) == faust_truth(events)
     finally:
         run.stop()
@@ -236,6 +247,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--core", type=int, default=1)
     parser.add_argument("--compiled", action="store_true", help="compile our path of an event first")
+    parser.add_argument("--workers", type=int, default=1, help="each on a core of its own, from --core downwards")
     parser.add_argument("--faust", type=int, default=0, help="events for stock Faust; 0 leaves it out")
     options = parser.parse_args()
     events = list(Fleet(1).events(options.events))
@@ -246,10 +258,12 @@ def main() -> None:
         code = build(folder) if options.compiled else ROOT
         broker = Broker(named or (kafka.start() if kafka else ""))
         how = "compiled" if options.compiled else "plain Python"
-        print(f"{options.events} events, {options.per_record} per record, one core, {how}; on:")
+        cores = [options.core - number for number in range(options.workers)]
+        each = "one core" if options.workers == 1 else f"{options.workers} workers on a core each"
+        print(f"{options.events} events, {options.per_record} per record, {each}, {how}; on:")
         print("\n".join(f"  {feature}" for feature in FEATURES))
         for _ in range(options.runs):
-            show("agent-streams", ours(broker, events, options.per_record, options.core, folder, code))
+            show("agent-streams", ours(broker, events, options.per_record, cores, folder, code))
         if options.faust:
             show("stock Faust", faust(broker, events[: options.faust], options.core, folder))
     finally:

@@ -72,6 +72,14 @@ def test_the_budget_is_a_quarter_of_the_time_that_passes() -> None:
     assert 0 == budget.wait_ms(now_ms=40)
 
 
+def test_who_may_overdraw_the_budget_waits_for_less_of_it() -> None:
+    budget = Budget(share=0.25, burst_ms=10, now_ms=0)
+
+    budget.spend(30, now_ms=0)
+
+    assert [80, 40, 0] == [budget.wait_ms(now_ms=0, overdraft_ms=ms) for ms in (0, 10, 20)]
+
+
 def test_an_idle_hour_saves_no_more_than_a_burst() -> None:
     budget = Budget(share=0.25, burst_ms=10, now_ms=0)
 
