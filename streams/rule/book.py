@@ -374,10 +374,10 @@ class AlertBook:
         return moved
 
     def kept_keys(self, over: str) -> set[Key]:
-        """Return the keys of what is kept and may have no row: alerts that are over or whose rule is, and lessons."""
+        """Return the keys of what is kept and may have no row: alerts, live ones until they are due, and lessons."""
         keys: set[Key] = set()
         for lane in [each for each in self._lanes.values() if each.rule.over == over]:
-            keys.update(lane.resolved, lane.live if lane.removed else ())
+            keys.update(lane.resolved, lane.live)
             if lane.learning is not None:
                 keys.update(lane.learning.keys())
         return keys

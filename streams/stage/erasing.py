@@ -119,6 +119,7 @@ class Erasing:
         self._until = 0  # of the last one that has begun
         self._todo: dict[str, EraseRow] = {}
         self._scan: list[RowKey] = []
+        self._closed: Callable[[], Iterable[RowKey]] | None = None  # names the closed rows; None: they are in the scan
         self._at = 0
         self._memo: dict[tuple[str, str], int] = {}
         self._changed: dict[str, Erased | None] = {}
@@ -130,7 +131,7 @@ class Erasing:
         return bool(self._todo)
 
     def outlived(self, rows: Container[RowKey], alerts: Callable[[], Iterable[tuple[str, ...]]]) -> list[str]:
-        """Name the sessions that are being erased and have no row any more, but an alert: it is kept for longer."""
+        """Name the sessions that are being erased and have no row any more, but an alert: it goes later, or stays."""
         if not self._todo:
             return []
         return [name for name, *_ in alerts() if name not in rows and self._under_way(name)]
@@ -152,10 +153,13 @@ class Erasing:
         self.known = dict(sorted(self.known.items(), key=lambda item: (item[1].version, item[0])))
         self.version = self._until = version
 
-    def begin(self, erasures: Erasures, rows: Iterable[RowKey], closed: Iterable[RowKey], clock_ms: int) -> bool:
+    def begin(
+        self, erasures: Erasures, rows: Iterable[RowKey], closed: Callable[[], Iterable[RowKey]], clock_ms: int
+    ) -> bool:
         """Begin with the erasures that are new; returns whether there are any.
 
         From here on their events are refused; `closed` come last, because a user's sessions are found on the way.
+        They are named behind the last row and not now: until then, later events may close what is looked for.
         """
         if erasures.version <= self._until:
             return False
@@ -164,7 +168,7 @@ class Erasing:
             if row.version > self.version:
                 self._todo[row.digest] = row
                 self._note(row.digest, row.at_ms, row.version)
-        self._scan, self._at = [*rows, *closed], 0
+        self._scan, self._at, self._closed = [*rows], 0, closed
         for digest in self._todo:
             self._note(digest, clock_ms, self._until)
         return True
@@ -176,6 +180,8 @@ class Erasing:
         """
         if not self._todo:
             return
+        if self._closed is not None and self._at + ROWS_PER_STEP >= len(self._scan):
+            self._scan, self._closed = [*self._scan, *self._closed()], None
         part = self._scan[self._at : self._at + ROWS_PER_STEP]
         self._at += len(part)
         for key in part:
@@ -243,9 +249,10 @@ class Erasing:
     def _meant(self, key: RowKey, table: SessionTable) -> bool:
         if isinstance(key, str) and digest_of(SESSION, key) in self._todo:
             return True
+        users = any(row.scope == USER for row in self._todo.values())
         if isinstance(key, tuple) and len(key) == 2:
-            return self._under_way(key[0])
-        if not any(row.scope == USER for row in self._todo.values()):
+            return self._under_way(key[0]) or (users and _ownerless(*key, table))
+        if not users:
             return False
         row = table.peek(key)
         return row is not None and row.user_id is not None and digest_of(USER, row.user_id) in self._todo
@@ -255,7 +262,7 @@ class Erasing:
         for digest in self._todo:
             self._note(digest, clock_ms, self._until)
         self.version = self._until
-        self._todo, self._scan = {}, []
+        self._todo, self._scan, self._closed = {}, [], None
 
     def _refuses(self, event: Any, origin: SourceRecord) -> bool:
         cutoff_ms = max(self._cutoff(SESSION, event.session_id), self._cutoff(USER, event.user_id))
@@ -286,6 +293,12 @@ def _unname(key: RowKey, table: SessionTable, dirty: dict[RowKey, LiveRow]) -> N
     if row is not None:
         row.user_id, row.dirty = None, True
         table.rows[key] = dirty[key] = row
+
+
+def _ownerless(session_id: str, incarnation: str, table: SessionTable) -> bool:
+    """Has a closed row lost its session, or come before a new one of that name?  Nobody knows its user, so it goes."""
+    row = table.peek(session_id)
+    return row is None or int(incarnation) >= row.incarnation
 
 
 def meant_by(order: EraseOrder, labels: Mapping[str, tuple[str, ...]]) -> list[str]:

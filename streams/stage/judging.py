@@ -139,7 +139,7 @@ class Judging:
             self._tripped.append(tripped)
 
     def kept_keys(self, over: str) -> set[Key]:
-        """Return the keys of what is kept and may have no row: alerts that are over or whose rule is, and lessons."""
+        """Return the keys of what is kept and may have no row: alerts, live ones until they are due, and lessons."""
         return self._alerts.kept_keys(over)
 
     def arm(self, over: str, keys: Sequence[Key], now_ms: int, *, in_flight: bool = True) -> None:

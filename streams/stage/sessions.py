@@ -389,7 +389,7 @@ class SessionsPartition:
 
     def erase(self, erasures: Erasures) -> bool:
         """Begin with the erasures that are new; returns whether there are any."""
-        begun = self._erasing.begin(erasures, self._rows, self._closed.keys(), self._clock) and self._started
+        begun = self._erasing.begin(erasures, self._rows, self._closed.keys, self._clock) and self._started
         self._passed = self._passed or begun
         return begun
 

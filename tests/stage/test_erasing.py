@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
+import pytest
 from one_stage import T0, One, Record, happen
 
 from streams.event.command import Purge
@@ -16,6 +17,7 @@ from streams.stage.commands import CommandsPartition
 from streams.stage.erasing import ERASED_KEY, KEPT_MS, ROWS_PER_STEP, SESSION, USER, Erasures, digest_of
 from streams.stage.plan import Plan
 from streams.stage.rollups import RollupsPartition
+from streams.stage.session_table import Bounds
 from streams.stage.sessions import SessionsPartition
 
 RULES: Final = parse_rules("""
@@ -79,6 +81,74 @@ def test_a_session_is_gone_with_its_alert_and_its_earlier_lives_and_others_stay(
     assert {"other"} == {key for key, _ in one.state.sessions()}
     assert any(send.topic == "alerts" and send.value is None for send in plan.sends), "its topic is told to forget"
     assert ERASED_KEY + digest_of(SESSION, CANARY).encode() in one.rows, "what must not come back is known"
+
+
+def ended(session: str, number: int, at_ms: int = 0, **more: Any) -> dict[str, Any]:
+    return event(session, number, at_ms, kind="session_end", reason="completed", **more)
+
+
+def lives(one: One[SessionsPartition]) -> list[str]:
+    return sorted(key.decode() for key in one.rows if key[:1] in {b"s", b"c"})
+
+
+@pytest.mark.parametrize(("scope", "name"), [(SESSION, CANARY), (USER, f"u-{CANARY}")])
+def test_a_life_that_closes_between_the_order_and_the_look_at_it_is_gone_too(scope: str, name: str) -> None:
+    one, user = first(), f"u-{CANARY}"
+    happen(one, event(CANARY, 1, user_id=user), ended(CANARY, 2), event("other", 1), ended("other", 2))
+    one.flush()
+    assert one.state.erase(accepted(command(scope, name)))
+    happen(one, event(CANARY, 3, 1), event("other", 3, 1))  # later than the order, and without a user
+    one.flush()
+
+    assert ["c1:other", "sother"] == lives(one)
+    assert [] == [key for key in one.rows if CANARY.encode() in key + one.rows[key]]
+
+
+@pytest.mark.parametrize("returns", [False, True])
+def test_an_earlier_life_whose_session_has_no_row_any_more_goes_with_any_user(returns: bool) -> None:
+    """Its row was the one that named the user, as far as a partition knows; others keep theirs."""
+    one, minute_ms = One(lambda: SessionsPartition(0, 1, 2, bounds=Bounds(rows=2))), 60_000
+    happen(one, event("s", 1, user_id=CANARY), ended("s", 2), event("s", 3))
+    happen(one, event("other", 1, 2 * minute_ms), ended("other", 2, 2 * minute_ms), event("other", 3, 2 * minute_ms))
+    happen(one, event("third", 1, 4 * minute_ms))
+    one.flush()
+    assert ["c1:other", "c1:s", "sother", "sthird"] == lives(one)
+    if returns:
+        happen(one, event("other", 4, 5 * minute_ms), event("s", 4, 5 * minute_ms, user_id="somebody"))
+    one.flush()
+    one.reload()
+    assert one.state.erase(accepted(command(USER, CANARY)))
+    one.flush()
+
+    assert ["c1:other", "sother", "ss" if returns else "sthird"] == lives(one)
+    assert [] == [key for key in one.rows if CANARY.encode() in key + one.rows[key]]
+
+
+@pytest.mark.parametrize(("scope", "name"), [(SESSION, CANARY), (USER, f"u-{CANARY}")])
+def test_a_torn_erasure_leaves_nothing_wherever_it_was_torn_also_no_alert_that_fires(scope: str, name: str) -> None:
+    one = first()
+    happen(one, event(CANARY, 1, user_id=f"u-{CANARY}"), ended(CANARY, 2), *(event(CANARY, n) for n in range(3, 8)))
+    happen(one, *(event("other", n) for n in range(5)))
+    one.flush()
+    stored, erasures = dict(one.rows), accepted(command(scope, name))
+    assert {b"Loop"} == {key[3:7] for key in stored if key[:1] == b"a" and CANARY.encode() in key}
+    one.state.erase(erasures)
+    plan = one.flush()
+    assert plan is not None
+
+    for torn in range(len(plan.rows)):  # all but the meta row, which ends it
+        again = first()
+        again.rows = dict(stored)
+        for key, row in plan.rows[:torn]:
+            if row is None:
+                again.rows.pop(key, None)
+            else:
+                again.rows[key] = row
+        again.reload()
+        again.state.erase(erasures)
+        again.flush()
+        assert [] == [key for key in again.rows if CANARY.encode() in key + again.rows[key]], f"torn behind {torn} rows"
+        assert ["sother"] == lives(again)
 
 
 def test_no_event_from_before_comes_back_and_every_one_is_counted() -> None:
