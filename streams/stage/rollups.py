@@ -92,7 +92,7 @@ class RollupsPartition:
         self._clock = -1
         self._upstreams: dict[int, Upstream] = {}
         self._keyed: dict[str, Keyed] = {}
-        self._named: dict[str, int] = {}  # rows per dimension that have a name of their own
+        self._named: dict[str, int] = {}  # rows per dimension that the log has given a place of their own so far
         self._targets: dict[tuple[str, tuple[str, ...]], Keyed] = {}
         self._due: list[tuple[int, PaneKey]] = []
         self._holders: dict[PaneKey, dict[str, None]] = {}  # which keys have this pane, in order
@@ -182,7 +182,8 @@ class RollupsPartition:
 
     def _take_row(self, key: str, row: LifetimeRow) -> None:
         self._keyed[key] = Keyed(key, row)
-        if row.ordinal >= 0:
+        # One that a torn transaction left counts when the log comes to it; but a user, erased and back, has two places.
+        if row.stamp < self._next or row.dimension == USER.name:
             self._named[row.dimension] = max(self._named.get(row.dimension, 0), row.ordinal + 1)
 
     def _take_pane(self, key: str, pane: PaneRow) -> None:
@@ -207,9 +208,9 @@ class RollupsPartition:
                 for order in batch.orders:
                     self._obey(order, record.offset)
                 for told in batch.breaker_orders:
-                    # Not rows that a torn transaction left: they came later, or have obeyed already.
-                    held = (each.row for each in self._keyed.values() if each.row.stamp < record.offset)
-                    rows = [(row.dimension, row.labels) for row in held if row.ordinal >= 0]
+                    # Not rows that a torn transaction left of later records: the log has not come to them.
+                    held, come = (each.row for each in self._keyed.values()), self._named.get
+                    rows = [(row.dimension, row.labels) for row in held if 0 <= row.ordinal < come(row.dimension, 0)]
                     self._judging.obey(told, rows, record.offset, self._clock, self._read)
                 for erasure in batch.erasures:
                     self._forget(erasure, record.offset)
@@ -265,8 +266,9 @@ class RollupsPartition:
                 self._take_gauges(keyed, delta)
             if delta.outcomes and keyed.row.ordinal >= 0:
                 self._take_outcomes(keyed.row, delta.outcomes, offset)
-            if offset <= keyed.row.stamp:
-                continue  # a torn transaction left this row, but not the meta row
+            if offset <= keyed.row.stamp:  # a torn transaction left this row, but not the meta row
+                self._named[delta.dimension] = max(self._named.get(delta.dimension, 0), keyed.row.ordinal + 1)
+                continue
             self._accounts.open(keyed.row, keyed.panes, clock_ms)
             pane = None
             if delta.pane_ms >= 0:
@@ -324,8 +326,7 @@ class RollupsPartition:
         return self._keyed.get(key) or self._open(key, dimension.name, labels, -1)
 
     def _open(self, key: str, dimension: str, labels: tuple[str, ...], ordinal: int) -> Keyed:
-        row = LifetimeRow(dimension, labels, ordinal, self._clock, self._clock)
-        keyed = self._keyed[key] = Keyed(key, row)
+        keyed = self._keyed[key] = Keyed(key, LifetimeRow(dimension, labels, ordinal, self._clock, self._clock))
         return keyed
 
     def pass_over(self, offset: int) -> None:

@@ -9,8 +9,8 @@ from one_stage import T0, One, Record
 from through_stages import Stages, event
 
 from streams.fold.circuits import pack_codes
-from streams.fold.rollup import Delta, RollupBatch
-from streams.rule.circuit import decode_state
+from streams.fold.rollup import BreakerOrder, Delta, RollupBatch
+from streams.rule.circuit import BreakerState, decode_state
 from streams.rule.parse import parse_rules
 from streams.stage.commands import CommandsPartition
 from streams.stage.plan import Send
@@ -164,7 +164,7 @@ def second() -> One[RollupsPartition]:
 
 
 def batch(*codes: int, sequence: int = 1, tool: str = "search") -> bytes:
-    delta = Delta("tool", (tool,), T0, {"events": len(codes)}, outcomes=pack_codes(codes))
+    delta = Delta("tool", (tool,), T0, {"events": len(codes)}, outcomes=pack_codes(codes) if codes else b"")
     return msgspec.json.encode(RollupBatch(0, sequence, len(codes), T0, [delta]))
 
 
@@ -202,6 +202,52 @@ def test_after_a_torn_transaction_calls_and_commands_still_count_once() -> None:
     search, fetch = rows[b'b["tool","search"]'], rows[b'b["tool","fetch"]']
     assert (4, 1) == (search.live_calls, search.live_failures)
     assert (5, 1, "c") == (int(fetch.state), fetch.transition, fetch.command)
+
+
+@pytest.mark.parametrize("whole_before", [0, 2])
+def test_a_pattern_is_about_the_rows_before_it_wherever_the_transaction_with_it_was_torn(whole_before: int) -> None:
+    """Of rows that were left behind it means those that had come, not those that came later, restarts or not."""
+    values = [
+        to_all("a", sequence=1), batch(0, 1, sequence=2), to_all("b", sequence=3), batch(0, sequence=4),
+        batch(1, 1, 0, sequence=5, tool="fetch"), batch(sequence=6, tool="idle"),
+        batch(1, 1, sequence=7, tool="once"), to_all("c", sequence=8),
+        batch(1, 1, 1, sequence=9, tool="late"), batch(1, 0, sequence=10, tool="fetch"),
+        batch(sequence=11, tool="last"),  # no call has ended: it has no circuit until it is told something
+    ]  # fmt: skip
+    whole = second()
+    records = [whole.write(value) for value in values]
+    whole.state.feed(records[:whole_before])
+    whole.flush()
+    stored = dict(whole.rows)
+    whole.state.feed(records[whole_before:])
+    plan = whole.flush()
+    assert plan is not None
+    expected = circuits_of(whole)
+    assert {"fetch": 1, "idle": 1, "late": 0, "once": 1, "search": 2} == {
+        names: state.transition for names, state in expected.items()
+    }
+
+    for torn in range(len(plan.rows)):  # all but the meta row, which ends it
+        for at_once in (1, 2, 11):
+            again = second()
+            again.rows = stored | {key: row for key, row in plan.rows[:torn] if row is not None}
+            for at in range(whole_before, len(records), at_once):
+                again.reload()
+                again.state.feed(records[at : at + at_once])
+                again.flush()
+            assert expected == circuits_of(again), f"torn behind {torn} rows, {at_once} records at once"
+
+
+def to_all(command: str, *, sequence: int) -> bytes:
+    """Write a command to reset the circuits of all tools, between batches of the same source."""
+    orders = [BreakerOrder(command, T0, "reset", "tool|*", "ops")]
+    return msgspec.json.encode(RollupBatch(0, sequence, 0, T0, [], breaker_orders=orders))
+
+
+def circuits_of(one: One[RollupsPartition]) -> dict[str, BreakerState]:
+    """Return the stored circuits by their tool, without how far they have read."""
+    states = {json.loads(key[1:])[1]: decode_state(value) for key, value in one.rows.items() if key[:1] == b"b"}
+    return {tool: msgspec.structs.replace(state, stamp=-1) for tool, state in states.items()}
 
 
 def test_orders_to_one_circuit_go_to_its_owner_and_patterns_to_everybody() -> None:
