@@ -28,7 +28,7 @@ COUNTED: Final = (
 
 
 def totals(broker: Broker, prefix: str) -> tuple[dict[str, Totals], dict[str, Totals]]:
-    """Return totals by session and by tool, zeroes left out, in the shape of `truth.recount`."""
+    """Return totals by session and by tool, zeroes and tools without any left out, in the shape of `truth.recount`."""
     sessions: dict[str, Totals] = {}
     for rows in broker.rows(f"{prefix}sessions.changelog").values():
         for key, value in rows.items():
@@ -42,7 +42,7 @@ def totals(broker: Broker, prefix: str) -> tuple[dict[str, Totals], dict[str, To
             if key.startswith(b"ltool|"):
                 dimension = msgpack.unpackb(value, strict_map_key=False)
                 _grow(tools.setdefault(dimension[1][0], {}), tool_totals(dimension))
-    return sessions, tools
+    return sessions, {tool: found for tool, found in tools.items() if found}  # a call that goes on counts nothing yet
 
 
 def session_totals(value: bytes) -> Totals:
