@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,7 @@ from truth import listed_cost, recount  # noqa: E402  as above
 from streams.worker.embedded import EmbeddedKafka  # noqa: E402  as above
 
 LOG_SHOWN_CHARS: Final = 4_000
+SESSION_MS: Final = 60_000  # who is held while events are published stays in the group
 BEING_CREATED: Final = (
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -136,7 +138,7 @@ def ours(
 ) -> dict[str, float]:
     """Run our workers over the events, one on each of `cores`; `code` is where their package lies.
 
-    One worker begins with all events published; several are a group before the first is.
+    All events are there before anybody folds one; several workers are a group by then, and held meanwhile.
     """
     prefix = f"bench-{uuid.uuid4().hex[:8]}."
     command = [sys.executable, "-m", "streams"]
@@ -144,6 +146,8 @@ def ours(
         "AGENT_STREAMS_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap,
         "AGENT_STREAMS_TOPIC_PREFIX": prefix,
         "PYTHONPATH": str(code),
+        "AGENT_STREAMS_SESSION_TIMEOUT_MS": str(SESSION_MS),
+        "AGENT_STREAMS_REQUEST_TIMEOUT_MS": str(2 * SESSION_MS),
     }
     subprocess.run([*command, "topics", "create"], env={**os.environ, **environment}, check=True, stdout=sys.stderr)
     alone = len(cores) == 1
@@ -152,7 +156,11 @@ def ours(
     try:
         if not alone:
             eventually(lambda: broker.members(f"{prefix}workers") == len(cores), timeout_s=60, what="the group to form")
+            for run in runs:
+                run.process.send_signal(signal.SIGSTOP)
             count = broker.publish(f"{prefix}events", records(events, per_record))
+            for run in runs:
+                run.process.send_signal(signal.SIGCONT)
         per = len(events) / count
 
         def progress() -> int:
