@@ -17,8 +17,6 @@ AGE_MS_MAX: Final = 30_000
 # Somebody waits for these: an alert, a breaker or the end of a session hangs on them.
 URGENT_KINDS: Final[frozenset[type[Envelope]]] = frozenset({Error, Degraded, Guard, SessionEnd})
 _ARRAY_BYTES: Final = 2  # the brackets; each event costs one more, for its comma
-
-
 # None: the status decides.  Asking a kind for a status that it has not costs an exception, 0.4 µs.
 _URGENT: Final[Mapping[type[Envelope], bool | None]] = {
     kind: kind in URGENT_KINDS or (None if "status" in kind.__struct_fields__ else False) for kind in KINDS.values()
