@@ -46,12 +46,16 @@ class One(Generic[P]):
         plan: Plan | None = self.state.plan()
         if plan is not None:
             self.plans.append(plan)
-            for key, value in plan.rows:
-                if value is None:
-                    self.rows.pop(key, None)
-                else:
-                    self.rows[key] = value
+            self.keep(plan.rows)
         return plan
+
+    def keep(self, written: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Have the changelog hold these rows as well, each the last of its key."""
+        for key, value in written:
+            if value is None:
+                self.rows.pop(key, None)
+            else:
+                self.rows[key] = value
 
     def reload(self) -> None:
         """Throw the partition away and build it from the changelog."""

@@ -51,7 +51,7 @@ def test_a_table_replaces_the_one_in_its_block_of_the_page(name: str) -> None:
 @pytest.mark.long
 def test_every_peer_agrees_with_the_recount(kafka: str, tmp_path: Path) -> None:
     program = Path(__file__).with_name("compare.py")
-    command = [sys.executable, str(program), "--events", "5000", "--out", str(tmp_path)]
+    command = [sys.executable, str(program), "--events", "40000", "--out", str(tmp_path)]
 
     environment = {**os.environ, "KAFKA_BOOTSTRAP": kafka}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

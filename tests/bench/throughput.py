@@ -112,8 +112,9 @@ class Run:
         assert code is None, f"it ended with {code}:\n{self._log.read_text(errors='replace')[-LOG_SHOWN_CHARS:]}"
 
     def stop(self) -> None:
-        """Ask it to end, and wait."""
+        """Ask it to end, also when it is held, and wait."""
         self.process.terminate()
+        self.process.send_signal(signal.SIGCONT)
         self.process.wait(60)
 
 
@@ -126,6 +127,7 @@ def measure(runs: Sequence[Run], done: Callable[[], int], whole: int, what: str)
         return done()
 
     begun = eventually(progress, timeout_s=120, what=f"{what} to begin")
+    assert begun < whole, f"{what} had finished when it was first seen: take more than {whole} events"
     measured = Measured(*(run.process.pid for run in runs))
     eventually(lambda: progress() >= whole, timeout_s=1200, what=f"{what} to finish")
     figures = measured.end()

@@ -139,11 +139,7 @@ def test_a_torn_erasure_leaves_nothing_wherever_it_was_torn_also_no_alert_that_f
     for torn in range(len(plan.rows)):  # all but the meta row, which ends it
         again = first()
         again.rows = dict(stored)
-        for key, row in plan.rows[:torn]:
-            if row is None:
-                again.rows.pop(key, None)
-            else:
-                again.rows[key] = row
+        again.keep(plan.rows[:torn])
         again.reload()
         again.state.erase(erasures)
         again.flush()
@@ -277,11 +273,7 @@ def test_a_torn_erasure_of_a_user_leaves_what_can_be_loaded_and_adds_up_wherever
         for at_once in (1, 2, 5):
             again = One(lambda: RollupsPartition(0, 1))
             again.rows = dict(stored)
-            for key, row in plan.rows[:torn]:
-                if row is None:
-                    again.rows.pop(key, None)
-                else:
-                    again.rows[key] = row
+            again.keep(plan.rows[:torn])
             for at in range(1, len(whole.log), at_once):
                 again.reload()
                 again.state.feed(whole.log[at : at + at_once])
